@@ -7,6 +7,7 @@ analytic one (ellipsoids and tapering tubes of adult size, our choice); nothing 
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -76,7 +77,7 @@ def left_atrium_phantom(
 
 
 def _grid(shape: Sequence[int], shape_mm: Sequence[float], spacing: Sequence[float]) -> Field:
-    """Return the (3, k, j, i) positions of the voxel centres in mm: left, posterior, superior of the atrium's centre."""
+    """Return the (3, k, j, i) voxel centres in mm: left, posterior and superior of the atrium's centre."""
     axes = [
         (np.arange(count) + 0.5) * step - centre * extent
         for count, step, centre, extent in zip(shape[::-1], spacing, _CENTRE, shape_mm, strict=True)
@@ -149,9 +150,7 @@ def _surroundings(points: Field, edge: float, rng: np.random.Generator) -> Field
         (((16.0, -18.0, 28.0), (-14.0, -12.0, 27.0), (-46.0, -2.0, 24.0)), 8.0),  # right pulmonary artery
         (((9.0, 29.0, -60.0), (10.0, 29.0, 60.0)), 10.5),  # descending aorta
     ):
-        distance = np.minimum.reduce(
-            [_tube(points, a, b, radius, radius) for a, b in zip(path[:-1], path[1:], strict=True)]
-        )
+        distance = np.minimum.reduce([_tube(points, a, b, radius, radius) for a, b in itertools.pairwise(path)])
         signal = _paint(signal, distance - 1.6, _WALL, edge)
         signal = _paint(signal, distance, 0.98, edge)
     for chamber in (
@@ -180,7 +179,7 @@ def _plane(points: Field, centre: Point, normal: Point) -> Field:
 
 
 def _ellipsoid(points: Field, centre: Point, radii: Point, turn: float = 0.0) -> Field:
-    """Return the first-order distance f / |grad f| to an ellipsoid that is turned by ``turn`` radians about superior."""
+    """Return the first-order distance f / |grad f| to an ellipsoid turned by ``turn`` radians about superior."""
     x, y, z = points - _column(centre)
     x, y = np.cos(turn) * x + np.sin(turn) * y, np.cos(turn) * y - np.sin(turn) * x
     a, b, c = radii

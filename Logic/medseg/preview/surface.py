@@ -60,7 +60,7 @@ def render_surface(
     low, high = _view_bounds(labelmap.array, boxes, spacing, axes)
     pixel = 1.08 * max((high[0] - low[0]) / width, (high[1] - low[1]) / height, 1e-3)
     centre = (low[:2] + high[:2]) / 2
-    screen = _Screen(axes, pixel, width, height, float(centre[0]), float(centre[1]))
+    screen = _Screen(axes, pixel, (width, height), centre)
     for value, box in boxes.items():
         screen.draw(_Piece.cut(labelmap.array, value, box, spacing), np.asarray(colors[value]) / 255.0)
     return SurfaceView(screen.shaded(), pixel, axes[:2].T)
@@ -137,18 +137,19 @@ class _Piece:
         for corner in np.ndindex(2, 2, 2):
             weight = np.prod(np.where(corner, rest, 1.0 - rest), axis=1)
             i, j, k = (base + corner).T
-            for total, array in zip(sums, arrays, strict=True):
-                total += weight * array[k, j, i]
+            for index, array in enumerate(arrays):
+                sums[index] += weight * array[k, j, i]
         return sums
 
 
 class _Screen:
     """The depth buffer: for each pixel the nearest surface, its normal and its colour."""
 
-    def __init__(self, axes: np.ndarray, pixel: float, width: int, height: int, centre_x: float, centre_y: float):
+    def __init__(self, axes: np.ndarray, pixel: float, size: tuple[int, int], centre: np.ndarray):
         self.axes, self.pixel = axes, pixel
-        self.left = centre_x - pixel * (width - 1) / 2
-        self.top = centre_y + pixel * (height - 1) / 2
+        width, height = size
+        self.left = float(centre[0]) - pixel * (width - 1) / 2
+        self.top = float(centre[1]) + pixel * (height - 1) / 2
         self.depth = np.full((height, width), np.inf)
         self.normal = np.zeros((height, width, 3))
         self.color = np.zeros((height, width, 3))
@@ -172,7 +173,7 @@ class _Screen:
             count = max(8, _MOST_SAMPLES // (len(columns) * len(rows)))
             step = (far - near) / (count - 2)
 
-        along = self._march(piece, columns, rows, near, step, count)
+        along = self._march(piece, columns, rows, (near, step, count))
         inside = along >= piece.level
         hit = inside.any(axis=0)
         if not hit.any():
@@ -193,11 +194,12 @@ class _Screen:
         self.color[place] = color
 
     def _march(
-        self, piece: _Piece, columns: np.ndarray, rows: np.ndarray, near: float, step: float, count: int
+        self, piece: _Piece, columns: np.ndarray, rows: np.ndarray, depths: tuple[float, float, int]
     ) -> np.ndarray:
-        """Return the field on the camera's grid: (depth, row, column)."""
+        """Return the field on the camera's grid (depth, row, column); ``depths`` is the first, the step, the count."""
         import SimpleITK as sitk
 
+        near, step, count = depths
         image = sitk.GetImageFromArray(piece.field)
         image.SetSpacing([float(value) for value in piece.spacing])
         image.SetOrigin([float(value) for value in piece.origin])
