@@ -1,0 +1,215 @@
+"""The recipe of a training run: a YAML file, checked key by key before anything starts."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from medseg.errors import RecipeError
+
+
+class _Section(BaseModel):
+    """A part of the recipe; a key that is not known is an error, not ignored."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataSection(_Section):
+    """Which files are pairs and which of them are kept for validation.
+
+    ``image`` and ``label`` are file names in the data folder with ``{case}`` in place of the name of the case.
+    The cases, in order of their names and shuffled with the recipe's seed, are dealt into ``folds`` parts; part
+    ``fold`` is never trained on. ``folds: 1`` trains on everything and measures nothing on unseen cases.
+    """
+
+    image: str
+    label: str
+    folds: Annotated[int, Field(ge=1)] = 5
+    fold: Annotated[int, Field(ge=0)] = 0
+
+    @field_validator("image", "label")
+    @classmethod
+    def _has_case(cls, pattern: str) -> str:
+        if pattern.count("{case}") != 1:
+            raise ValueError("must hold {case} exactly once, for example '{case}.nii.gz'")
+        return pattern
+
+    @model_validator(mode="after")
+    def _fold_exists(self) -> DataSection:
+        if self.fold >= self.folds:
+            raise ValueError(f"fold must be below folds ({self.folds}); the first fold is 0")
+        return self
+
+
+class NetworkSection(_Section):
+    """The network: a name from the allow-list and its arguments."""
+
+    target: str
+    arguments: dict[str, Any] = Field(default_factory=dict)
+
+
+class IntensityStep(_Section):
+    """One step of intensity preprocessing; the names are those of :mod:`medseg.models.intensity`."""
+
+    kind: Literal["scale_range", "normalize", "scale_percentiles"]
+    a_min: float | None = None
+    a_max: float | None = None
+    b_min: float | None = None
+    b_max: float | None = None
+    lower: float | None = None
+    upper: float | None = None
+    mean: float | None = None
+    std: float | None = None
+    nonzero: bool = False
+    clip: bool = False
+
+
+class PreprocessingSection(_Section):
+    """Orientation, voxel size (mm along I, J, K; null keeps the scan's own) and intensities."""
+
+    orientation: Annotated[str, Field(pattern=r"^[RLAPSI]{3}$")] = "RAS"
+    spacing: tuple[float | None, float | None, float | None]
+    intensity: tuple[IntensityStep, ...]
+
+    @field_validator("spacing")
+    @classmethod
+    def _positive(cls, spacing: tuple[float | None, ...]) -> tuple[float | None, ...]:
+        if any(value is not None and not value > 0 for value in spacing):
+            raise ValueError("must be positive millimetres, or null to keep the scan's own spacing")
+        return spacing
+
+
+class WindowSection(_Section):
+    """The window that the network sees, in voxels along I, J, K, in training and in use."""
+
+    size: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
+    overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
+
+
+class AugmentationSection(_Section):
+    """Random changes of the training images; every probability is per case and step. 0 switches a change off."""
+
+    affine_probability: Annotated[float, Field(ge=0, le=1)] = 0.8
+    rotation_degrees: tuple[float, float, float] = (10.0, 10.0, 15.0)
+    scale: Annotated[float, Field(ge=0, lt=1)] = 0.15
+    anisotropic_scale: bool = True
+    translation_mm: Annotated[float, Field(ge=0)] = 5.0
+    elastic_probability: Annotated[float, Field(ge=0, le=1)] = 0.3
+    elastic_mm: Annotated[float, Field(ge=0)] = 4.0
+    flip_axes: tuple[Annotated[int, Field(ge=0, le=2)], ...] = ()
+    noise_probability: Annotated[float, Field(ge=0, le=1)] = 0.3
+    noise_std: Annotated[float, Field(ge=0)] = 0.15
+    smooth_probability: Annotated[float, Field(ge=0, le=1)] = 0.2
+    gamma_probability: Annotated[float, Field(ge=0, le=1)] = 0.4
+    gamma: tuple[float, float] = (0.7, 1.5)
+    bias_probability: Annotated[float, Field(ge=0, le=1)] = 0.3
+    low_resolution_probability: Annotated[float, Field(ge=0, le=1)] = 0.15
+    intensity_shift: Annotated[float, Field(ge=0)] = 0.15
+    intensity_scale: Annotated[float, Field(ge=0, lt=1)] = 0.15
+
+
+class OptimisationSection(_Section):
+    """Loss, optimiser and length of the run (AdamW, linear warm-up, cosine decay to zero)."""
+
+    epochs: Annotated[int, Field(ge=1)]
+    steps_per_epoch: Annotated[int, Field(ge=1)]
+    batch_size: Annotated[int, Field(ge=1)] = 1
+    accumulate: Annotated[int, Field(ge=1)] = 1
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    warmup_steps: Annotated[int, Field(ge=0)] = 50
+    gradient_clip: Annotated[float, Field(gt=0)] = 12.0
+    average_decay: Annotated[float, Field(ge=0, lt=1)] = 0.995
+    precision: Literal["auto", "32", "bf16", "16"] = "auto"
+    foreground_patches: Annotated[float, Field(ge=0, le=1)] = 0.5
+    validate_every: Annotated[int, Field(ge=1)] = 5
+    workers: Annotated[int, Field(ge=0)] = 1
+
+
+class PackageSection(_Section):
+    """What the exported package says about itself."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+    version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")]
+    title: str
+    description: str
+    anatomy: tuple[str, ...]
+    modality: str
+    input_name: str = "Volume"
+    minimum_slices: Annotated[int, Field(ge=1)] = 8
+    authors: str
+    copyright: str
+    license: str
+    citation: str = ""
+    data_sources: str
+    largest_component: bool = False
+    fill_holes: bool = False
+
+
+class Recipe(_Section):
+    """A whole recipe; :func:`read_recipe` makes it from a file."""
+
+    seed: int = 0
+    labels: str
+    start_from: str | None = None
+    package: PackageSection
+    data: DataSection
+    network: NetworkSection
+    preprocessing: PreprocessingSection
+    window: WindowSection
+    augmentation: AugmentationSection = AugmentationSection()
+    optimisation: OptimisationSection
+
+    def digest(self) -> str:
+        """Return a hash of everything that makes two runs the same run; a checkpoint goes on only with its own."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+
+def read_recipe(path: str | Path) -> Recipe:
+    """Read and check a recipe.
+
+    Raises
+    ------
+    RecipeError
+        Naming every wrong key with its place, when the file is not a recipe.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(
+            f"The recipe {path} cannot be read: {getattr(error, 'strerror', None) or error}.",
+            advice="Give the path of a YAML file; the project's own recipes are in Resources/recipes.",
+        ) from error
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        where = re.sub(r"\s+", " ", str(getattr(error, "problem_mark", "")))
+        raise RecipeError(
+            f"The recipe {path} is not valid YAML: {getattr(error, 'problem', error)} {where}.".replace(" .", "."),
+            advice="Check indentation and quotes at that line.",
+        ) from error
+    if not isinstance(content, dict):
+        raise RecipeError(f"The recipe {path} is empty or not a table of keys.", advice="Start from a bundled recipe.")
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        wrong = "; ".join(_sentence(detail) for detail in error.errors())
+        raise RecipeError(
+            f"The recipe {path} has wrong keys: {wrong}.", advice="Correct them and start again."
+        ) from error
+
+
+def _sentence(detail: Any) -> str:
+    place = ".".join(str(part) for part in detail["loc"]) or "recipe"
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    if detail["type"] == "extra_forbidden":
+        return f"'{place}' is not a key that a recipe knows"
+    if detail["type"] == "missing":
+        return f"'{place}' is missing"
+    return f"'{place}': {message} (found {detail['input']!r})"

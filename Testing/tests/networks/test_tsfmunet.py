@@ -1,0 +1,176 @@
+"""TSFMUNet: the equations of the poster with hand-computed numbers, and what the design promises."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from medseg.networks import InterSliceTransformer, TSFMUNet, positional_encoding
+
+
+def a_small_network(**options: object) -> TSFMUNet:
+    torch.manual_seed(0)
+    return TSFMUNet(base=4, depth=2, heads=2, **options).eval()
+
+
+def a_stack(slices: int = 5, size: int = 16) -> torch.Tensor:
+    return torch.randn(1, 1, size, size, slices, generator=torch.Generator().manual_seed(1))
+
+
+def test_the_encoding_of_the_poster_has_the_exponent_of_the_odd_channel_itself() -> None:
+    encoding = positional_encoding(torch.tensor([0.0, 1.0]), 4, style="poster")
+    expected = [math.sin(1), math.cos(1 / 10), math.sin(1 / 100), math.cos(1 / 1000)]
+    assert encoding[1].tolist() == pytest.approx(expected, abs=1e-6)
+    assert encoding[1, :3].tolist() == pytest.approx([0.8415, 0.9950, 0.0100], abs=1e-4)
+    assert encoding[0].tolist() == pytest.approx([0, 1, 0, 1])
+
+
+def test_the_encoding_of_vaswani_pairs_sine_and_cosine() -> None:
+    encoding = positional_encoding(torch.tensor([1.0]), 4, style="vaswani")
+    assert encoding[0].tolist() == pytest.approx([math.sin(1), math.cos(1), math.sin(0.01), math.cos(0.01)], abs=1e-6)
+
+
+def test_attention_in_slice_mode_is_the_softmax_of_scaled_dot_products() -> None:
+    layer = InterSliceTransformer(2, heads=1, use_positions=False)
+    for projection in (layer.query, layer.key, layer.value):
+        nn.init.zeros_(projection.bias)
+        with torch.no_grad():
+            projection.weight.copy_(torch.eye(2)[:, :, None, None])
+    # Two slices whose pooled tokens are (1, 0) and (0, 2): the scores are the dot products over sqrt(2).
+    features = torch.zeros(1, 2, 2, 1, 2)
+    features[0, 0, 0] = 1.0
+    features[0, 1, 1] = torch.tensor([1.0, 3.0])
+    weights = layer.attention(features)[0, 0]
+    first = math.exp(1 / math.sqrt(2)) / (math.exp(1 / math.sqrt(2)) + 1)
+    second = math.exp(4 / math.sqrt(2)) / (math.exp(4 / math.sqrt(2)) + 1)
+    assert weights[0, 0].item() == pytest.approx(first, abs=1e-6)
+    assert weights[1, 1].item() == pytest.approx(second, abs=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["slice", "location"])
+def test_the_mixed_maps_are_the_weighted_sum_of_the_maps_of_the_stack(mode: str) -> None:
+    layer = InterSliceTransformer(4, heads=2, mode=mode)
+    nn.init.zeros_(layer.mlp[2].weight)
+    nn.init.zeros_(layer.mlp[2].bias)
+    features = torch.randn(2, 3, 4, 5, 6)
+    weights = layer.attention(features)
+    values = layer.value(features.flatten(0, 1)).reshape(2, 3, 4, 5, 6)
+    mixed = torch.zeros_like(values)
+    for batch in range(2):
+        for s in range(3):
+            for t in range(3):
+                for channel in range(4):
+                    head = channel // 2
+                    weight = weights[batch, head, s, t] if mode == "slice" else weights[batch, :, :, head, s, t]
+                    mixed[batch, s, channel] += weight * values[batch, t, channel]
+    expected = features + layer.out(mixed.flatten(0, 1)).reshape(features.shape)
+    torch.testing.assert_close(layer(features), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["slice", "location"])
+@pytest.mark.parametrize("tokens", ["pooled", "flattened"])
+@pytest.mark.parametrize("radius", [None, 0, 1])
+def test_every_row_of_attention_sums_to_one(mode: str, tokens: str, radius: int | None) -> None:
+    layer = InterSliceTransformer(4, heads=2, mode=mode, tokens=tokens, radius=radius)
+    weights = layer.attention(torch.randn(2, 6, 4, 3, 5))
+    torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:-1]))
+
+
+def test_a_radius_keeps_far_slices_out() -> None:
+    weights = InterSliceTransformer(4, radius=1).attention(torch.randn(1, 6, 4, 3, 3))
+    far = (torch.arange(6)[:, None] - torch.arange(6)[None]).abs() > 1
+    assert weights[0, :, far].abs().max() == 0
+    assert weights[0, :, ~far].min() > 0
+
+
+def test_a_layer_with_zero_outputs_leaves_the_2d_unet_bit_for_bit() -> None:
+    network, plain = a_small_network(levels=[1]), a_small_network(inter_slice="none")
+    for layer in (network.inter_slice, network.skip_layers["1"]):
+        for last in (layer.out, layer.mlp[2]):
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+    assert torch.equal(network(a_stack()), plain(a_stack()))
+
+
+@pytest.mark.parametrize("attention", ["slice", "location"])
+def test_without_positions_permuted_slices_give_permuted_scores(attention: str) -> None:
+    order = torch.tensor([3, 0, 4, 1, 2])
+    without = a_small_network(attention=attention, use_positions=False)
+    torch.testing.assert_close(without(a_stack()[..., order]), without(a_stack())[..., order], atol=1e-5, rtol=1e-4)
+    with_positions = a_small_network(attention=attention)
+    assert not torch.allclose(with_positions(a_stack()[..., order]), with_positions(a_stack())[..., order], atol=1e-4)
+
+
+def test_the_2d_unet_treats_each_slice_alone_and_attention_does_not() -> None:
+    changed = a_stack().clone()
+    changed[..., 4] += 1 + torch.randn(16, 16, generator=torch.Generator().manual_seed(2))
+    plain, network = a_small_network(inter_slice="none"), a_small_network()
+    assert torch.equal(plain(changed)[..., 0], plain(a_stack())[..., 0])
+    assert not torch.equal(network(changed)[..., 0], network(a_stack())[..., 0])
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 9), st.integers(1, 21), st.integers(1, 21))
+def test_any_stack_gives_scores_of_its_own_size(slices: int, height: int, width: int) -> None:
+    scores = a_small_network()(torch.randn(1, 1, height, width, slices))
+    assert scores.shape == (1, 2, height, width, slices)
+    assert torch.isfinite(scores).all()
+
+
+@pytest.mark.parametrize("axis", [-3, -2, -1])
+def test_the_slice_axis_may_be_any(axis: int) -> None:
+    image = torch.randn(1, 1, 8, 8, 8)
+    expected = a_small_network(slice_axis=-1)(image.movedim(axis, -1)).movedim(-1, axis)
+    torch.testing.assert_close(a_small_network(slice_axis=axis)(image), expected, atol=1e-6, rtol=1e-5)
+
+
+def test_spacing_changes_the_positions_only_when_the_network_is_aware_of_it() -> None:
+    aware, blind = a_small_network(spacing_aware=True, reference_spacing=2.0), a_small_network()
+    blind.slice_spacing = 5.0
+    assert torch.equal(blind(a_stack()), a_small_network()(a_stack()))
+    aware.slice_spacing = 2.0
+    same = aware(a_stack())
+    assert torch.equal(same, blind(a_stack()))
+    aware.slice_spacing = 5.0
+    assert not torch.equal(aware(a_stack()), same)
+
+
+def test_the_attention_matrix_says_which_slice_informed_which() -> None:
+    for attention in ("slice", "location"):
+        matrix = a_small_network(attention=attention).attention_matrix(a_stack())
+        assert matrix.shape == (1, 5, 5)
+        torch.testing.assert_close(matrix.sum(-1), torch.ones(1, 5))
+
+
+def test_every_weight_gets_a_gradient() -> None:
+    network = TSFMUNet(base=4, depth=2, levels=[0, 1], attention="location")
+    network(torch.randn(2, 1, 8, 8, 3)).square().sum().backward()
+    for name, parameter in network.named_parameters():
+        # A constant added to every key cancels in the softmax: its gradient is zero by construction.
+        assert parameter.grad is not None, name
+        assert "key.bias" in name or parameter.grad.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"heads": 3},
+        {"attention": "global"},
+        {"tokens": "mean"},
+        {"pe_style": "learned"},
+        {"radius": -1},
+        {"levels": [2]},
+        {"slice_axis": 0},
+        {"inter_slice": "lstm"},
+        {"reference_spacing": 0.0},
+        {"depth": 0},
+    ],
+)
+def test_a_wrong_option_is_named(wrong: dict) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        TSFMUNet(**{"base": 4, "depth": 2, **wrong})
