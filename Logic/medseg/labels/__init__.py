@@ -1,0 +1,14 @@
+"""Label tables: names, colours and codes of the structures in a labelmap."""
+
+from medseg.labels.codes import Code, TerminologyEntry, parse_terminology_entry
+from medseg.labels.table import Label, LabelTable, read_labels, write_labels
+
+__all__ = [
+    "Code",
+    "Label",
+    "LabelTable",
+    "TerminologyEntry",
+    "parse_terminology_entry",
+    "read_labels",
+    "write_labels",
+]

@@ -1,0 +1,55 @@
+"""Models as data: packages, the library of those that are there, and their safe loading."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from medseg.models.intensity import IntensityStep, Normalize, ScalePercentiles, ScaleRange
+from medseg.models.library import ModelLibrary, bundled_folder, user_models_folder
+from medseg.models.package import (
+    InputSlot,
+    Measured,
+    ModelPackage,
+    Postprocessing,
+    Preprocessing,
+    WeightsFile,
+    Window,
+)
+from medseg.models.reading import read_package
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = [
+    "InputSlot",
+    "IntensityStep",
+    "Measured",
+    "ModelLibrary",
+    "ModelPackage",
+    "Normalize",
+    "Postprocessing",
+    "Preprocessing",
+    "ScalePercentiles",
+    "ScaleRange",
+    "WeightsFile",
+    "Window",
+    "bundled_folder",
+    "load_network",
+    "read_package",
+    "user_models_folder",
+    "write_package",
+]
+
+
+def load_network(package: ModelPackage, device: str = "cpu") -> nn.Module:
+    """See :func:`medseg.models.loading.load_network`, which is imported (with torch) when it is needed."""
+    from medseg.models.loading import load_network as load
+
+    return load(package, device)
+
+
+def write_package(*args: Any, **kwargs: Any) -> ModelPackage:
+    """See :func:`medseg.models.writing.write_package`."""
+    from medseg.models.writing import write_package as write
+
+    return write(*args, **kwargs)

@@ -1,0 +1,95 @@
+"""The model card (``docs/README.md``) and licence note of a package."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from medseg.models.package import ModelPackage
+
+
+def model_card(package: ModelPackage, more: str = "") -> str:
+    """Return the card of ``package`` in Markdown: purpose, inputs, labels, cost, how to run it, licence, citation.
+
+    ``more`` is put before the licence: training data, accuracy, limits.
+    """
+    parts = [
+        f"# {package.title}",
+        package.description,
+        f"Model `{package.name}`, version {package.version}. Licence: {package.license}.",
+        "## Inputs",
+        _table(
+            ("Input", "Modality", "Description", "Fewest slices"),
+            [
+                (slot.name, slot.modality or "any", slot.description, str(slot.minimum_slices))
+                for slot in package.inputs
+            ],
+        ),
+        f"The network works on axes {package.preprocessing.orientation} at {_spacing(package)}, in windows of "
+        f"{' x '.join(map(str, package.window.size_ijk))} voxels.",
+        "## Labels",
+        _table(
+            ("Value", "Name", "Colour", "Category", "Type", "Region"),
+            [
+                (
+                    str(label.value),
+                    label.name,
+                    label.color_hex,
+                    str(label.category),
+                    ", ".join(str(code) for code in (label.type, label.type_modifier) if code),
+                    ", ".join(str(code) for code in (label.region, label.region_modifier) if code),
+                )
+                for label in package.labels
+            ],
+        ),
+    ]
+    measured = _measured(package)
+    if measured:
+        parts += ["## Measured", measured]
+    if more.strip():
+        parts.append(more.strip())
+    parts += [
+        "## How to run it",
+        "With MedSeg: the panel in 3D Slicer, or",
+        f"```\nmedseg segment IMAGE --model {package.name} --output OUT.seg.nrrd\n```",
+        "With MONAI alone, in this folder, for every `*.nii.gz` of a folder:",
+        "```\npython -m monai.bundle run --meta_file configs/metadata.json --config_file configs/inference.json "
+        "--dataset_dir IMAGES --output_dir OUT\n```",
+        "## Licence and use",
+        f"{package.license}; see `LICENSE`. Research software: not a medical device, not for diagnosis.",
+    ]
+    if package.citation:
+        parts += ["## Citation", package.citation]
+    return "\n\n".join(parts) + "\n"
+
+
+def license_text(name: str) -> str:
+    """Return the text of ``LICENSE`` when the author gives none: the licence's name and where its text is."""
+    return f"This model is licensed under {name}.\nThe text of the licence: https://spdx.org/licenses/{name}.html\n"
+
+
+def _spacing(package: ModelPackage) -> str:
+    sizes = package.preprocessing.spacing
+    if all(size is None for size in sizes):
+        return "the voxel size of the image"
+    return " x ".join("as in the image" if size is None else f"{size:g}" for size in sizes) + " mm"
+
+
+def _measured(package: ModelPackage) -> str:
+    measured = package.measured
+    rows = [(name.replace("_", " "), f"{value:g}") for name, value in package.metrics.items()]
+    for title, value, unit in (
+        ("time on two CPU cores", measured.seconds_cpu, "s"),
+        ("time on a GPU", measured.seconds_gpu, "s"),
+        ("peak memory on the CPU", measured.memory_mb_cpu, "MB"),
+    ):
+        if value is not None:
+            rows.append((title, f"{value:g} {unit}"))
+    if measured.size:
+        rows.append(("image of that run", " x ".join(map(str, measured.size)) + " voxels"))
+    return _table(("What", "Value"), rows) if rows else ""
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
