@@ -1,0 +1,8 @@
+"""The command line: ``medseg segment | models | info | train | demo``.
+
+Importing it costs typer and rich only; each command imports what it needs when it runs.
+"""
+
+from medseg.cli.application import app, main
+
+__all__ = ["app", "main"]

@@ -1,0 +1,51 @@
+"""The command ``medseg``: its global options and the commands it is made of."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from medseg.cli.demo import demo
+from medseg.cli.failures import CarefulGroup
+from medseg.cli.info import info
+from medseg.cli.models import models
+from medseg.cli.segment import segment
+from medseg.cli.train import train
+from medseg.version import VERSION
+
+app = typer.Typer(
+    cls=CarefulGroup,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"medseg {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def medseg(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and stop.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the whole traceback of an unexpected error.")] = False,
+) -> None:
+    """Segment CT and MR volumes, on your own machine."""
+
+
+app.command()(segment)
+app.command()(models)
+app.command()(info)
+app.command()(train)
+app.command()(demo)
+
+
+def main() -> None:
+    """Run the command line; what the script ``medseg`` calls."""
+    app()

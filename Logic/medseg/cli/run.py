@@ -1,0 +1,228 @@
+"""The work behind ``medseg segment`` and ``medseg demo``: one model, loaded once, and its cases one after the other."""
+
+from __future__ import annotations
+
+import csv
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from medseg.cli.cases import LABELMAP_ENDINGS, OUTPUT_ENDINGS, SEGMENTATION_ENDING, Case, find_cases, outputs_for
+from medseg.cli.console import progress_bar, remarks, results
+from medseg.cli.failures import interruption_postponed, unexpected
+from medseg.errors import Cancelled, MedSegError
+from medseg.files import atomic_path
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from medseg.models import ModelPackage
+    from medseg.progress import Progress
+    from medseg.segmentation import SegmentationResult, SegmentStatistics
+    from medseg.volumes import Volume
+
+
+def open_model(name: str) -> ModelPackage:
+    """Return the model called ``name`` or lying in the folder ``name``, after checking that it can run here.
+
+    Raises
+    ------
+    ModelError
+        When there is no such model (the sentence names near ones), or it is damaged or too new.
+    """
+    from medseg.errors import ModelError
+    from medseg.models import ModelLibrary
+
+    package = ModelLibrary().find(name)
+    problems = package.problems()
+    if problems:
+        raise ModelError(f"The model {package.name} cannot run here.", advice=" ".join(problems))
+    return package
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The cases of one command and where their results go; lists are as long as ``cases`` or empty."""
+
+    cases: list[Case]
+    segmentations: list[Path]
+    previews: list[Path] = field(default_factory=list)
+    tables: list[Path] = field(default_factory=list)
+    """One table a case, or one path for all cases."""
+
+    @classmethod
+    def plan(
+        cls, inputs: Sequence[Path], package: ModelPackage, *, output: str, statistics: str | None, preview: str | None
+    ) -> Targets:
+        """Settle every path and check that it can be written, before anything is computed.
+
+        Raises
+        ------
+        typer.BadParameter
+            For a wrong command line.
+        MedSegError
+            When an input folder is empty, an output cannot be written, or a preview cannot be drawn here.
+        """
+        cases = find_cases(inputs, len(package.inputs))
+        if preview is not None:
+            from medseg.preview import check_preview
+
+            check_preview()
+        # A table may collect all cases, unless the name asks for one each.
+        table_cases = cases if statistics is not None and "{name}" in statistics else cases[:1]
+        return cls(
+            cases,
+            outputs_for("--output", output, cases, OUTPUT_ENDINGS),
+            [] if preview is None else outputs_for("--preview", preview, cases, (".png",)),
+            [] if statistics is None else outputs_for("--statistics", statistics, table_cases, (".csv",)),
+        )
+
+
+@dataclass
+class _Batch:
+    statistics: dict[str, Sequence[SegmentStatistics]] = field(default_factory=dict)
+    failures: list[tuple[str, str]] = field(default_factory=list)
+    done: int = 0
+
+
+def run_cases(targets: Targets, package: ModelPackage, device: str) -> SegmentationResult | None:
+    """Segment all cases, print what was written, and return the last result.
+
+    Exits with code 1 when one of several cases failed; the error of a single case is raised.
+    ``device`` is "auto", "cpu" or "cuda".
+    """
+    from medseg.device import choose_device
+    from medseg.models import load_network
+    from medseg.segmentation import SegmentOptions
+
+    console, batch, many = remarks(), _Batch(), len(targets.cases) > 1
+    result = None
+    with progress_bar(console, len(targets.cases)) as start:
+        # Loaded once, for all cases.
+        network = load_network(package, choose_device(device).device)
+        options = SegmentOptions(device=device)
+        for index, case in enumerate(targets.cases):
+            progress = start(case.name)
+            try:
+                result, image = _segment(case, package, options, network, progress)
+                with interruption_postponed():
+                    _write(targets, index, result, image, batch)
+            except (Cancelled, KeyboardInterrupt):
+                _report_cancelled(console, batch, len(targets.cases))
+                raise
+            except Exception as error:
+                if not many:
+                    raise
+                expected = isinstance(error, MedSegError)
+                batch.failures.append((str(case.paths[0]), str(error) if expected else unexpected(error)))
+                continue
+            batch.done += 1
+            _report(console, result, image, targets.segmentations[index], details=not many)
+    for path in (*targets.tables, *(targets.previews if not many else ())):
+        results().print(f"Written: {path}", markup=False)
+    if many:
+        _report_batch(console, batch, len(targets.cases))
+    return result
+
+
+def _segment(
+    case: Case, package: ModelPackage, options: Any, network: Any, progress: Progress
+) -> tuple[SegmentationResult, Volume]:
+    from medseg.segmentation import segment
+    from medseg.volumes import read_volume
+
+    progress.update(0.0, "reading")
+    volumes = [read_volume(path) for path in case.paths]
+    result = segment(volumes, package, options, network=network, progress=progress.part(0.05, 0.95))
+    progress.update(0.95, "writing")
+    return result, volumes[0]
+
+
+def _write(targets: Targets, index: int, result: SegmentationResult, image: Volume, batch: _Batch) -> None:
+    case = targets.cases[index]
+    write_result(result, targets.segmentations[index])
+    if targets.previews:
+        from medseg.preview import draw_preview
+
+        draw_preview(image, result.labelmap, result.labels, targets.previews[index])
+    if len(targets.tables) == len(targets.cases):
+        write_table({case.name: result.statistics}, targets.tables[index])
+    elif targets.tables:
+        batch.statistics[case.name] = result.statistics
+        # Written anew after every case, so that it is whole whenever the command ends.
+        write_table(batch.statistics, targets.tables[0])
+
+
+def write_result(result: SegmentationResult, path: Path) -> None:
+    """Write ``result`` as a segmentation or a labelmap, as the ending of ``path`` says."""
+    if path.name.lower().endswith(SEGMENTATION_ENDING):
+        from medseg.segmentation.seg_nrrd import write_seg_nrrd
+
+        write_seg_nrrd(result, path)
+        return
+    if not path.name.lower().endswith(LABELMAP_ENDINGS):
+        raise AssertionError(path)
+    from medseg.volumes import write_labelmap
+
+    write_labelmap(result.labelmap, path)
+
+
+def write_table(statistics: Mapping[str, Sequence[SegmentStatistics]], path: Path) -> None:
+    """Write the statistics of each input (its name first) as CSV: UTF-8, mL, intensities in the unit of the image."""
+    from medseg.segmentation.statistics import STATISTICS_COLUMNS
+
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(("input", *STATISTICS_COLUMNS))
+        for name, rows in statistics.items():
+            for row in rows:
+                numbers = (row.volume_ml, row.mean, row.std, row.minimum, row.maximum)
+                cells = ["" if math.isnan(number) else f"{number:.6g}" for number in numbers]
+                writer.writerow((name, row.name, row.value, row.voxels, *cells))
+
+
+def _report(console: Console, result: SegmentationResult, image: Volume, path: Path, *, details: bool) -> None:
+    for notice in dict.fromkeys((*image.notes, *result.notices)):
+        console.print(f"Note: {notice}", markup=False)
+    if details:
+        print_volumes(result)
+        seconds = ", ".join(f"{name} {value:.1f} s" for name, value in result.timings.items())
+        console.print(f"On {result.device}: {seconds}", markup=False)
+    results().print(f"Written: {path}", markup=False)
+
+
+def print_volumes(result: SegmentationResult) -> None:
+    """Print name, volume and intensity of every segment that was found."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("Segment")
+    for heading in ("Volume (mL)", "Mean", "SD"):
+        table.add_column(heading, justify="right")
+    for row in result.statistics:
+        if row.voxels:
+            table.add_row(row.name, f"{row.volume_ml:.2f}", f"{row.mean:.1f}", f"{row.std:.1f}")
+    if table.row_count:
+        results().print(table, soft_wrap=False)
+    else:
+        results().print("The model found none of its structures in this volume.")
+
+
+def _report_batch(console: Console, batch: _Batch, count: int) -> None:
+    results().print(f"{batch.done} of {count} inputs segmented.")
+    if not batch.failures:
+        return
+    console.print(f"[red]{len(batch.failures)} failed:[/]")
+    for name, reason in batch.failures:
+        console.print(f"  {name}: {reason}", markup=False)
+    raise typer.Exit(1)
+
+
+def _report_cancelled(console: Console, batch: _Batch, count: int) -> None:
+    if count > 1:
+        console.print(f"{batch.done} of {count} inputs were done before; their results are whole.")

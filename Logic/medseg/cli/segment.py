@@ -1,0 +1,63 @@
+"""``medseg segment``: one volume or many, one model."""
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Device(str, Enum):
+    """Where to compute."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+DeviceOption = Annotated[
+    Device, typer.Option(help="Where to compute; auto takes the graphics card when it can run the model.")
+]
+ModelOption = Annotated[
+    str, typer.Option("--model", "-m", help="Name of an installed model (see `medseg models`) or the folder of one.")
+]
+
+
+def segment(
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="INPUT",
+            help="Volumes (NIfTI, NRRD, MetaImage), DICOM folders, or folders of these.",
+            show_default=False,
+        ),
+    ],
+    model: ModelOption,
+    output: Annotated[
+        str,
+        typer.Option(
+            "--output",
+            "-o",
+            help="A segmentation (.seg.nrrd) or a labelmap on the input's grid (.nii.gz, .nii, .nrrd, .mha). "
+            "For several inputs a folder, or a name with {name} in it.",
+        ),
+    ],
+    *,
+    device: DeviceOption = Device.AUTO,
+    statistics: Annotated[
+        str | None, typer.Option(help="Write volumes and intensities of all segments to this .csv file.")
+    ] = None,
+    preview: Annotated[
+        str | None,
+        typer.Option(help="Draw slices and a 3D view to this .png file (several inputs: as for --output)."),
+    ] = None,
+) -> None:
+    """Segment one or several volumes with a model.
+
+    Failures of single inputs are listed at the end, the other inputs are done, and the exit code is 1.
+    """
+    from medseg.cli.run import Targets, open_model, run_cases
+
+    opened = open_model(model)
+    targets = Targets.plan(inputs, opened, output=output, statistics=statistics, preview=preview)
+    run_cases(targets, opened, device.value)
