@@ -37,8 +37,8 @@ install_debian() {
 
 find_python() {
   local candidate
-  for candidate in "${MEDSEG_PYTHON:-}" python3 python3.13 python3.12 python3.11 python3.10; do
-    [ -n "$candidate" ] && command -v "$candidate" >/dev/null || continue
+  for candidate in python3 python3.13 python3.12 python3.11 python3.10; do
+    command -v "$candidate" >/dev/null || continue
     if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
       printf '%s' "$candidate"
       return 0
