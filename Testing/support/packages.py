@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +12,8 @@ from medseg.labels.codes import ALTERED_STRUCTURE
 from medseg.models import InputSlot, Preprocessing, ScaleRange, Window, write_package
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from medseg.volumes import Volume
 
 NETWORK_TARGET = "monai.networks.nets.UNet"
@@ -23,7 +24,7 @@ BRIGHT, DIM = 220.0, 140.0
 LABELS = LabelTable(
     [
         Label(1, "bright blob", (221, 130, 101), ALTERED_STRUCTURE, Code("SCT", "4147007", "Mass")),
-        Label(2, "dim blob", (128, 174, 128), ALTERED_STRUCTURE, Code("SCT", "441457006", "Cyst")),
+        Label(2, "dim blob", (128, 174, 128), ALTERED_STRUCTURE, Code("SCT", "367643001", "Cyst")),
     ]
 )
 

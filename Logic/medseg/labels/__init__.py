@@ -2,6 +2,7 @@
 
 from medseg.labels.codes import Code, TerminologyEntry, parse_terminology_entry
 from medseg.labels.table import Label, LabelTable, read_labels, write_labels
+from medseg.labels.terminology import write_terminology
 
 __all__ = [
     "Code",
@@ -11,4 +12,5 @@ __all__ = [
     "parse_terminology_entry",
     "read_labels",
     "write_labels",
+    "write_terminology",
 ]

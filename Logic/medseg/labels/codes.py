@@ -44,12 +44,15 @@ class Code:
 ANATOMICAL_STRUCTURE = Code("SCT", "123037004", "Anatomical Structure")
 ALTERED_STRUCTURE = Code("SCT", "49755003", "Morphologically Altered Structure")
 TISSUE = Code("SCT", "85756007", "Tissue")
+PHYSICAL_OBJECT = Code("SCT", "260787004", "Physical object")
 BODY_SUBSTANCE = Code("SCT", "91720002", "Body Substance")
+LEFT_ATRIUM = Code("SCT", "82471001", "Left atrium")
 LEFT = Code("SCT", "7771000", "Left")
 RIGHT = Code("SCT", "24028007", "Right")
 
 MEDSEG_CONTEXT = "Segmentation category and type - MedSeg"
 SLICER_GENERAL_CONTEXT = "Segmentation category and type - 3D Slicer General Anatomy list"
+DICOM_CONTEXT = "Segmentation category and type - DICOM master list"
 REGION_CONTEXT = "Anatomic codes - DICOM master list"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from medseg.models.archive import import_zip
 from medseg.models.intensity import IntensityStep, Normalize, ScalePercentiles, ScaleRange
 from medseg.models.library import ModelLibrary, bundled_folder, user_models_folder
 from medseg.models.package import (
@@ -34,6 +35,7 @@ __all__ = [
     "WeightsFile",
     "Window",
     "bundled_folder",
+    "import_zip",
     "load_network",
     "read_package",
     "user_models_folder",

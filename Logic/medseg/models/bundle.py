@@ -19,6 +19,9 @@ NETWORK_MODULES = ("medseg.networks", "monai.networks.nets")
 
 _TRUST = "Nothing of it was run. Use a model from a source that you trust, or ask its author for a version without it."
 _KEY = "image"
+_LARGEST_ARGUMENT = 65536
+"""No network needs a larger whole number; one that asks for a million layers would never be built."""
+
 _HARMLESS_VALUES = {"$torch.float32", "$torch.float", "$np.float32", "$numpy.float32", "@device"}
 """References that bundles use for types and the device, which the pipeline chooses itself."""
 
@@ -56,6 +59,7 @@ def inference_config(
     window: Window,
     postprocessing: Postprocessing,
     label_values: tuple[int, ...],
+    output_channels: int,
     weights_file: str,
 ) -> dict[str, Any]:
     """Return ``configs/inference.json``: ``python -m monai.bundle run --config_file configs/inference.json`` runs it.
@@ -103,7 +107,10 @@ def inference_config(
             "overlap": window.overlap,
             "mode": window.blend,
         },
-        "postprocessing": {"_target_": "Compose", "transforms": _post_transforms(postprocessing, label_values)},
+        "postprocessing": {
+            "_target_": "Compose",
+            "transforms": _post_transforms(postprocessing, label_values, output_channels),
+        },
         "handlers": [],
         "evaluator": {
             "_target_": "SupervisedEvaluator",
@@ -142,7 +149,9 @@ def _transforms(preprocessing: Preprocessing) -> list[dict[str, Any]]:
     return steps
 
 
-def _post_transforms(postprocessing: Postprocessing, label_values: tuple[int, ...]) -> list[dict[str, Any]]:
+def _post_transforms(
+    postprocessing: Postprocessing, label_values: tuple[int, ...], output_channels: int
+) -> list[dict[str, Any]]:
     steps: list[dict[str, Any]] = [
         {
             "_target_": "Invertd",
@@ -152,7 +161,11 @@ def _post_transforms(postprocessing: Postprocessing, label_values: tuple[int, ..
             "nearest_interp": False,
             "to_tensor": True,
         },
-        {"_target_": "AsDiscreted", "keys": "pred", "argmax": True},
+        {
+            "_target_": "AsDiscreted",
+            "keys": "pred",
+            **({"argmax": True} if output_channels > 1 else {"threshold": 0.0}),
+        },
     ]
     values = list(label_values)
     if postprocessing.largest_component:
@@ -233,6 +246,8 @@ def check_plain(value: Any, what: str, depth: int = 0) -> None:
             raise UntrustedModelError(f"The model would run '{str(value['_target_'])[:200]}' ({what}).", advice=_TRUST)
         for item in value.values():
             check_plain(item, what, depth + 1)
+    elif isinstance(value, int) and abs(value) > _LARGEST_ARGUMENT:
+        raise ModelError(f"{what[:1].upper()}{what[1:]} is too large.", advice="The package is damaged.")
     elif value is not None and not isinstance(value, bool) and not is_number(value):
         raise ModelError(f"{what[:1].upper()}{what[1:]} is {value!r}, which is no number.", advice="Correct the model.")
 

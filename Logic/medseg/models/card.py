@@ -25,8 +25,10 @@ def model_card(package: ModelPackage, more: str = "") -> str:
                 for slot in package.inputs
             ],
         ),
-        f"The network works on axes {package.preprocessing.orientation} at {_spacing(package)}, in windows of "
-        f"{' x '.join(map(str, package.window.size_ijk))} voxels.",
+        (
+            f"The network works on axes {package.preprocessing.orientation} at {_spacing(package)}, in windows of "
+            f"{' x '.join(map(str, package.window.size_ijk))} voxels."
+        ),
         "## Labels",
         _table(
             ("Value", "Name", "Colour", "Category", "Type", "Region"),
@@ -53,8 +55,10 @@ def model_card(package: ModelPackage, more: str = "") -> str:
         "With MedSeg: the panel in 3D Slicer, or",
         f"```\nmedseg segment IMAGE --model {package.name} --output OUT.seg.nrrd\n```",
         "With MONAI alone, in this folder, for every `*.nii.gz` of a folder:",
-        "```\npython -m monai.bundle run --meta_file configs/metadata.json --config_file configs/inference.json "
-        "--dataset_dir IMAGES --output_dir OUT\n```",
+        (
+            "```\npython -m monai.bundle run --meta_file configs/metadata.json --config_file configs/inference.json "
+            "--dataset_dir IMAGES --output_dir OUT\n```"
+        ),
         "## Licence and use",
         f"{package.license}; see `LICENSE`. Research software: not a medical device, not for diagnosis.",
     ]
@@ -77,7 +81,7 @@ def _spacing(package: ModelPackage) -> str:
 
 def _measured(package: ModelPackage) -> str:
     measured = package.measured
-    rows = [(name.replace("_", " "), f"{value:g}") for name, value in package.metrics.items()]
+    rows: list[tuple[str, ...]] = [(name.replace("_", " "), f"{value:g}") for name, value in package.metrics.items()]
     for title, value, unit in (
         ("time on two CPU cores", measured.seconds_cpu, "s"),
         ("time on a GPU", measured.seconds_gpu, "s"),

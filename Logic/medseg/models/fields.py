@@ -106,7 +106,7 @@ class Fields:
 
     def number(self, name: str, default: float | None = None, *, low: float = -1e30, high: float = 1e30) -> float:
         """Return a finite number between ``low`` and ``high``."""
-        value = self.data.get(name, default)
+        value: Any = self.data.get(name, default)
         if not is_number(value) or not low <= value <= high:
             raise self.fail(name, f"a number from {low:g} to {high:g}" if abs(low) < 1e30 else "a finite number")
         return float(value)

@@ -7,13 +7,15 @@ most one further float32 copy of the image, never a float64 copy: volumes of 512
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from medseg.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 _CHUNK = 1 << 20
 """Voxels that a reduction takes at a time: 8 MB as float64, small beside any volume."""
@@ -145,7 +147,7 @@ class Normalize(_Step):
 
 @dataclass(frozen=True)
 class ScalePercentiles(_Step):
-    """Map the range between two percentiles of the volume to [b_min, b_max]; MONAI's ``ScaleIntensityRangePercentiles``.
+    """Map the range between two percentiles to [b_min, b_max]; MONAI's ``ScaleIntensityRangePercentiles``.
 
     Percentiles are linear between order statistics. A volume whose two percentiles are equal (almost constant) has the
     lower one subtracted and ``b_min`` added, without clipping, as MONAI does.

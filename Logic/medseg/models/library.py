@@ -6,14 +6,17 @@ import difflib
 import os
 import sys
 import sysconfig
-from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import medseg
 from medseg.errors import MedSegError, ModelError
 from medseg.files import user_folder
 from medseg.models.package import ModelPackage
 from medseg.models.reading import read_package
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def bundled_folder() -> Path | None:
@@ -105,13 +108,19 @@ class ModelLibrary:
         broken: list[tuple[Path, MedSegError]] = []
         for root in self.paths:
             for folder in _folders(root):
-                try:
-                    package = read_package(folder)
-                except MedSegError as error:
-                    broken.append((folder, error))
+                outcome = _try(folder)
+                if isinstance(outcome, ModelPackage):
+                    found.setdefault(outcome.name, outcome)
                 else:
-                    found.setdefault(package.name, package)
+                    broken.append((folder, outcome))
         return sorted(found.values(), key=lambda package: package.title.casefold()), broken
+
+
+def _try(folder: Path) -> ModelPackage | MedSegError:
+    try:
+        return read_package(folder)
+    except MedSegError as error:
+        return error
 
 
 def _folders(root: Path) -> list[Path]:
@@ -132,4 +141,4 @@ def _is_package_folder(path: Path) -> bool:
 def _user_base() -> list[str]:
     import site
 
-    return [site.USER_BASE] if getattr(site, "USER_BASE", None) else []
+    return [site.USER_BASE] if site.USER_BASE else []

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pickletools
 import zipfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medseg.errors import MedSegError, ModelError, UntrustedModelError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor, nn
 
     from medseg.models.package import ModelPackage
@@ -111,24 +112,11 @@ def pickle_globals(data: bytes) -> set[str]:
 def _check_archive(path: Path) -> None:
     """Refuse what is not an archive of tensors as ``torch.save`` writes it, before torch sees it."""
     try:
-        if not zipfile.is_zipfile(path):
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                _check_members(archive, path)
+        else:
             _refuse_bare_pickle(path)
-            raise ModelError(f"The weights {path} are not an archive of tensors.", advice=_REINSTALL)
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-            indices = [member for member in members if member.filename.endswith(".pkl")]
-            if any("/code/" in member.filename or member.filename.startswith("code/") for member in members):
-                raise UntrustedModelError(
-                    f"The weights {path} are a TorchScript program, which is code.",
-                    advice="It was not run. Ask the author of the model for its weights as a state dict.",
-                )
-            if any(member.compress_type != zipfile.ZIP_STORED for member in members):
-                # torch stores without compression; a packed member could unfold to any size.
-                raise ModelError(f"The weights {path} are packed in an unusual way.", advice=_REINSTALL)
-            if not indices or any(member.file_size > _LARGEST_PICKLE for member in indices):
-                raise ModelError(f"The weights {path} have no usable index of tensors.", advice=_REINSTALL)
-            for member in indices:
-                _check_pickle(archive.read(member), path)
     except OSError as error:
         raise ModelError(f"The weights {path} cannot be read: {error.strerror or error}.", advice=_REINSTALL) from error
     except MedSegError:
@@ -137,19 +125,33 @@ def _check_archive(path: Path) -> None:
         raise ModelError(f"The weights {path} are damaged: {_first_line(error)}", advice=_REINSTALL) from error
 
 
+def _check_members(archive: zipfile.ZipFile, path: Path) -> None:
+    members = archive.infolist()
+    if any(member.filename.endswith((".py", "/constants.pkl")) for member in members):
+        raise UntrustedModelError(
+            f"The weights {path} are a TorchScript program, which is code.",
+            advice="It was not run. Ask the author of the model for its weights as a state dict.",
+        )
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        # torch stores without compression; a packed member could unfold to any size.
+        raise ModelError(f"The weights {path} are packed in an unusual way.", advice=_REINSTALL)
+    indices = [member for member in members if member.filename.endswith(".pkl")]
+    if not indices or any(member.file_size > _LARGEST_PICKLE for member in indices):
+        raise ModelError(f"The weights {path} have no usable index of tensors.", advice=_REINSTALL)
+    for member in indices:
+        _refuse_names(pickle_globals(archive.read(member)), path)
+
+
 def _refuse_bare_pickle(path: Path) -> None:
+    """Refuse a file that is no archive; say what it would run when it is a pickle that would."""
     with path.open("rb") as stream:
         data = stream.read(_LARGEST_PICKLE)
-    names: set[str] = set()
     try:
         names = pickle_globals(data)
-    except Exception:  # noqa: BLE001 - not a pickle at all: the caller says so
-        return
+    except Exception:  # noqa: BLE001 - no pickle either, whatever pickletools says
+        names = set()
     _refuse_names(names, path)
-
-
-def _check_pickle(data: bytes, path: Path) -> None:
-    _refuse_names(pickle_globals(data), path)
+    raise ModelError(f"The weights {path} are not an archive of tensors.", advice=_REINSTALL)
 
 
 def _refuse_names(names: set[str], path: Path) -> None:
@@ -221,7 +223,7 @@ def _frame(package: ModelPackage) -> nn.Module | None:
     try:
         with torch.device("meta"):
             return build_network(package.network_target, package.network_arguments)
-    except MedSegError:
+    except UntrustedModelError:
         raise
     except Exception:  # noqa: BLE001 - some networks compute with numbers while they are built
         return None

@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medseg.errors import InputError, ModelError
-from medseg.labels import LabelTable
 from medseg.models.intensity import IntensityStep, apply_steps
 from medseg.version import VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from medseg.labels import LabelTable
 
 VERBS = ("segment",)
 BLENDS = ("gaussian", "constant")
@@ -203,7 +206,7 @@ class ModelPackage:
     labels
         The structures; channel ``v`` of the network's output is the label of value ``v``, channel 0 the background.
     output_channels
-        Number of channels of the network's output.
+        Number of channels of the network's output. With one channel, the label of value 1 is where it is above 0.
     network_target, network_arguments
         What :func:`medseg.networks.build_network` takes.
     metrics

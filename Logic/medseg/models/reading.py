@@ -149,11 +149,11 @@ def _channels(metadata: Fields, inputs: int, labels: LabelTable) -> int:
             f"{metadata.where} lists {inputs} inputs for a network of {taken} input channels.",
             advice="The package contradicts itself; ask its author for a corrected one.",
         )
-    given = formats.object("outputs").object("pred").whole("num_channels", low=2, high=65536)
-    if labels.values[-1] >= given:
+    given = formats.object("outputs").object("pred").whole("num_channels", low=1, high=65536)
+    if labels.values[-1] >= max(given, 2):
         raise ModelError(
             f"{LABELS} has the value {labels.values[-1]}, but the network of {metadata.where} gives values up to "
-            f"{given - 1} only.",
+            f"{max(given, 2) - 1} only.",
             advice="The package contradicts itself; ask its author for a corrected one.",
         )
     return given

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.metadata
 import json
-import shutil
-import tempfile
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medseg.errors import ModelError, WriteError
-from medseg.files import write_error
 from medseg.labels import LabelTable, write_labels
 from medseg.models.bundle import inference_config, network_name
 from medseg.models.card import license_text, model_card
@@ -25,10 +20,13 @@ from medseg.models.package import (
     Window,
     sha256_of,
 )
+from medseg.models.placing import folder_beside, replace_folder
 from medseg.models.reading import FORMAT, INFERENCE, LABELS, METADATA, read_package
 from medseg.version import VERSION
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from torch import Tensor
 
 _SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
@@ -107,6 +105,7 @@ def write_package(
     arguments = _plain(network_arguments, "network_arguments")
     weights_file = f"models/model.{'safetensors' if safetensors else 'pt'}"
     channels = output_channels or labels.values[-1] + 1
+    _check_channels(arguments, channels)
     config = inference_config(
         network_target=target,
         network_arguments=arguments,
@@ -114,6 +113,7 @@ def write_package(
         window=window,
         postprocessing=postprocessing or Postprocessing(),
         label_values=labels.values,
+        output_channels=channels,
         weights_file=weights_file,
     )
     metadata = {
@@ -153,8 +153,7 @@ def write_package(
         "measured": vars(measured or Measured()),
         "requires": dict(requires or {"medseg": VERSION, "torch": _LOWEST["torch"], "monai": _LOWEST["monai"]}),
     }
-    temporary = _beside(folder)
-    try:
+    with folder_beside(folder.parent) as temporary:
         draft = temporary / folder.name
         for part in ("configs", "models", "docs"):
             (draft / part).mkdir(parents=True)
@@ -170,51 +169,49 @@ def write_package(
         package = read_package(draft)
         (draft / "docs" / "README.md").write_text(model_card(package, card), encoding="utf-8", newline="\n")
         (draft / "LICENSE").write_text(license_body or license_text(license), encoding="utf-8", newline="\n")
-        _put(draft, folder, temporary)
-    except OSError as error:
-        raise write_error(folder, error) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        replace_folder(draft, folder, temporary)
     return read_package(folder)
 
 
-def _beside(folder: Path) -> Path:
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix=".medseg-", dir=folder.parent))
-    except OSError as error:
-        raise write_error(folder, error) from error
-
-
-def _put(draft: Path, folder: Path, temporary: Path) -> None:
-    """Rename ``draft`` onto ``folder``; what stood there is moved aside first and brought back on failure."""
-    former = temporary / "former"
-    if folder.exists():
-        folder.rename(former)
-    try:
-        draft.rename(folder)
-    except OSError:
-        if former.exists():
-            with contextlib.suppress(OSError):
-                former.rename(folder)
-        raise
+def _check_channels(arguments: dict[str, Any], channels: int) -> None:
+    declared = arguments.get("out_channels", channels)
+    if declared != channels:
+        raise ModelError(
+            f"The network gives {declared} channels, but the labels need {channels}: one for every value from 0.",
+            advice="Number the labels from 1 without gaps, or give output_channels.",
+        )
 
 
 def _save_weights(state_dict: Mapping[str, Tensor], path: Path, *, half: bool) -> None:
     import torch
 
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
+    written: dict[tuple[int, torch.Size, tuple[int, ...], torch.dtype], Tensor] = {}
     for name, tensor in state_dict.items():
-        kept = tensor.detach().to("cpu").contiguous().clone()
-        tensors[name] = kept.to(torch.float16) if half and kept.is_floating_point() else kept
-        if half and not torch.equal(torch.isfinite(tensors[name]), torch.isfinite(kept)):
-            raise ModelError(f"The weight '{name}' is too large for float16.", advice="Store the weights as float32.")
+        # Some networks list a weight under several names (DynUNet does): it is stored once, as torch would.
+        key = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
+        if key not in written or path.suffix == ".safetensors":
+            written[key] = _stored(name, tensor, half=half)
+        tensors[name] = written[key]
     if path.suffix == ".safetensors":
         from safetensors.torch import save_file
 
         save_file(tensors, path)
     else:
         torch.save(tensors, path)
+
+
+def _stored(name: str, tensor: Tensor, *, half: bool) -> Tensor:
+    """Return a copy of ``tensor`` as it goes into the file."""
+    import torch
+
+    kept = tensor.detach().to("cpu").contiguous().clone()
+    if not half or not kept.is_floating_point():
+        return kept
+    halved = kept.to(torch.float16)
+    if not torch.equal(torch.isfinite(halved), torch.isfinite(kept)):
+        raise ModelError(f"The weight '{name}' is too large for float16.", advice="Store the weights as float32.")
+    return halved
 
 
 def _data_format(inputs: Sequence[InputSlot], labels: LabelTable, channels: int, window: Window) -> dict[str, Any]:
