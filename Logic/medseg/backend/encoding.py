@@ -1,0 +1,295 @@
+"""How arrays travel: one JSON header and the raw voxels behind it, in a request, an answer or a file (a "parcel").
+
+Layout of a parcel, little-endian throughout::
+
+    8 bytes   b"MEDSEG1\\n"
+    8 bytes   length of the header in bytes, unsigned; 16 + length is a multiple of 64, so that the voxels are aligned
+    header    JSON object in UTF-8, filled up with spaces: "kind", "dtype", "shape" (k, j, i), "ijk_to_ras" (16 numbers,
+              row by row, mm) and what the kind adds
+    voxels    C order (k, j, i)
+
+A volume's address is the SHA-256 of its whole parcel. Equal volumes give equal parcels: keys are sorted and neither
+the node's name nor anything else about the patient is in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from medseg.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from medseg.labels import Code, Label
+    from medseg.segmentation import SegmentationResult
+    from medseg.volumes import Geometry, Volume
+
+MAGIC = b"MEDSEG1\n"
+PRELUDE_BYTES = 16
+MAXIMUM_HEADER_BYTES = 1 << 20
+MAXIMUM_AXIS = 1 << 20
+CHUNK_BYTES = 1 << 20
+VOLUME_DTYPES = frozenset({"|u1", "|i1", "<u2", "<i2", "<u4", "<i4", "<u8", "<i8", "<f4", "<f8"})
+LABEL_DTYPES = frozenset({"|u1", "<u2"})
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """A parcel ready to send: ``head`` (prelude and header) and ``body`` (the voxels, not copied)."""
+
+    head: bytes
+    body: memoryview
+
+    def __len__(self) -> int:
+        return len(self.head) + self.body.nbytes
+
+    def chunks(self) -> Iterator[bytes | memoryview]:
+        """Yield the parcel in pieces of at most a megabyte."""
+        yield self.head
+        for start in range(0, self.body.nbytes, CHUNK_BYTES):
+            yield self.body[start : start + CHUNK_BYTES]
+
+    def sha256(self) -> str:
+        """Return the address of the parcel in hexadecimal."""
+        digest = hashlib.sha256(self.head)
+        digest.update(self.body)
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The checked beginning of a parcel: its header, where the voxels start and what they are."""
+
+    header: dict[str, Any]
+    offset: int
+    dtype: np.dtype[Any]
+    shape: tuple[int, int, int]
+
+    @property
+    def parcel_bytes(self) -> int:
+        """Length of the whole parcel."""
+        return self.offset + self.dtype.itemsize * math.prod(self.shape)
+
+
+def make_parcel(header: dict[str, Any], array: np.ndarray) -> Parcel:
+    """Pack ``array`` (k, j, i) behind ``header``, to which "dtype" and "shape" are added."""
+    array = array.astype(np.uint8) if array.dtype == np.bool_ else array
+    array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+    full = {**header, "dtype": array.dtype.str, "shape": list(array.shape)}
+    text = json.dumps(full, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    text += b" " * (-(PRELUDE_BYTES + len(text)) % 64)
+    body = memoryview(array.reshape(-1).view(np.uint8).data) if array.size else memoryview(b"")
+    return Parcel(MAGIC + len(text).to_bytes(8, "little") + text, body)
+
+
+def read_layout(read: Callable[[int], bytes], *, kind: str, dtypes: frozenset[str], limit: int) -> tuple[Layout, bytes]:
+    """Read and check the beginning of a parcel; return it and its raw bytes. ``read(n)`` gives up to n bytes.
+
+    Raises
+    ------
+    InputError
+        When it is no parcel of this kind, or its voxels would need more than ``limit`` bytes.
+    """
+    prelude = _exactly(read, PRELUDE_BYTES)
+    length = int.from_bytes(prelude[8:], "little")
+    if prelude[:8] != MAGIC or not 2 <= length <= MAXIMUM_HEADER_BYTES:
+        raise _damaged("it does not begin as one")
+    raw = _exactly(read, length)
+    try:
+        header = json.loads(raw.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise _damaged("its header is not JSON") from error
+    if not isinstance(header, dict) or header.get("kind") != kind:
+        raise _damaged(f"its header does not describe a {kind}")
+    dtype = header.get("dtype")
+    if not isinstance(dtype, str) or dtype not in dtypes:
+        raise _damaged("its number type is not one that MedSeg knows")
+    layout = Layout(header, PRELUDE_BYTES + length, np.dtype(dtype), _shape(header))
+    if layout.parcel_bytes > limit:
+        message = f"The volume has {layout.parcel_bytes / 1e9:.1f} GB, more than the {limit / 1e9:.1f} GB allowed."
+        raise InputError(message, advice="Crop the volume or resample it to larger voxels.")
+    _matrix(header)
+    return layout, prelude + raw
+
+
+def _exactly(read: Callable[[int], bytes], count: int) -> bytes:
+    parts = []
+    while count:
+        part = read(count)
+        if not part:
+            raise _damaged("it ends too early")
+        parts.append(part)
+        count -= len(part)
+    return b"".join(parts)
+
+
+def _shape(header: dict[str, Any]) -> tuple[int, int, int]:
+    shape = header.get("shape")
+    if isinstance(shape, list) and len(shape) == 3:
+        k, j, i = shape
+        if all(type(size) is int and 1 <= size <= MAXIMUM_AXIS for size in shape):
+            return k, j, i
+    raise _damaged("its shape is not three positive whole numbers")
+
+
+def _matrix(header: dict[str, Any]) -> np.ndarray:
+    numbers = header.get("ijk_to_ras")
+    if not isinstance(numbers, list) or len(numbers) != 16 or not all(_is_number(number) for number in numbers):
+        raise _damaged("its IJKToRAS matrix is not 16 finite numbers")
+    return np.array(numbers, dtype=np.float64).reshape(4, 4)
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value) and abs(value) < 1e12  # type: ignore[arg-type]
+
+
+def _damaged(reason: str) -> InputError:
+    message = f"What was sent as a volume cannot be read: {reason}."
+    return InputError(message, advice="This is a defect of the program that sent it; please report it.")
+
+
+def encode_volume(volume: Volume) -> Parcel:
+    """Pack a volume: voxels, geometry and modality, without its name and notes."""
+    header = {"kind": "volume", "modality": volume.modality, **geometry_to_dict(volume.geometry)}
+    return make_parcel(header, volume.array)
+
+
+def geometry_to_dict(geometry: Geometry) -> dict[str, Any]:
+    """Return a voxel grid as JSON values: "shape" (k, j, i) and "ijk_to_ras" (16 numbers, row by row, mm)."""
+    numbers = np.asarray(geometry.ijk_to_ras).reshape(-1)
+    return {"shape": [int(size) for size in geometry.shape], "ijk_to_ras": [float(number) for number in numbers]}
+
+
+def geometry_from_dict(data: object) -> Geometry:
+    """Rebuild a voxel grid from :func:`geometry_to_dict`.
+
+    Raises
+    ------
+    InputError
+        When ``data`` is not what that function gives.
+    """
+    from medseg.volumes import Geometry
+
+    if not isinstance(data, dict):
+        raise _damaged("it is not an object")
+    return Geometry(_shape(data), _matrix(data))
+
+
+def open_volume(path: Path) -> Volume:
+    """Open a stored volume parcel; the voxels stay on disk until they are touched, and cannot be written."""
+    from medseg.volumes import Geometry, Volume
+
+    with path.open("rb") as file:
+        layout, _ = read_layout(file.read, kind="volume", dtypes=VOLUME_DTYPES, limit=1 << 62)
+    array = np.asarray(np.memmap(path, dtype=layout.dtype, mode="r", offset=layout.offset, shape=layout.shape))
+    modality = str(layout.header.get("modality", ""))
+    return Volume(array, Geometry(layout.shape, _matrix(layout.header)), modality=modality)
+
+
+def encode_result(result: SegmentationResult) -> Parcel:
+    """Pack a segmentation result: header with labels, statistics, notices, timings, model; then the labelmap."""
+    labelmap = result.labelmap
+    header = {
+        "kind": "segmentation",
+        **geometry_to_dict(labelmap.geometry),
+        "modality": labelmap.modality,
+        "labels": [_label_to_dict(label) for label in result.labels],
+        "statistics": [_statistics_to_dict(item) for item in result.statistics],
+        "notices": [str(notice) for notice in result.notices],
+        "timings": {str(key): float(value) for key, value in result.timings.items()},
+        "device": result.device,
+        "model": {str(key): value for key, value in result.model.items()},
+    }
+    return make_parcel(header, labelmap.array)
+
+
+def decode_result(data: bytes | bytearray, *, name: str = "") -> SegmentationResult:
+    """Unpack a segmentation result; ``name`` becomes the labelmap's name, which never travels.
+
+    Raises
+    ------
+    InputError
+        When ``data`` is not a whole result.
+    """
+    from medseg.labels import LabelTable
+    from medseg.segmentation import SegmentationResult
+    from medseg.volumes import Geometry, Volume
+
+    view = memoryview(data)
+    position = 0
+
+    def read(count: int) -> bytes:
+        nonlocal position
+        part = bytes(view[position : position + count])
+        position += len(part)
+        return part
+
+    layout, _ = read_layout(read, kind="segmentation", dtypes=LABEL_DTYPES, limit=1 << 62)
+    if layout.parcel_bytes != len(view):
+        raise _damaged("it has not the length that its header tells")
+    header = layout.header
+    array = np.frombuffer(view, dtype=layout.dtype, offset=layout.offset).reshape(layout.shape)
+    labelmap = Volume(
+        array, Geometry(layout.shape, _matrix(header)), name=name, modality=str(header.get("modality", ""))
+    )
+    try:
+        return SegmentationResult(
+            labelmap=labelmap,
+            labels=LabelTable([_label_from_dict(label) for label in header["labels"]]),
+            statistics=[_statistics_from_dict(item) for item in header["statistics"]],
+            notices=[str(notice) for notice in header["notices"]],
+            timings=dict(header["timings"]),
+            device=str(header["device"]),
+            model=dict(header["model"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged("its header is incomplete") from error
+
+
+def _code_to_list(code: Code | None) -> list[str] | None:
+    return None if code is None else [code.scheme, code.value, code.meaning]
+
+
+def _label_to_dict(label: Label) -> dict[str, Any]:
+    return {
+        "value": int(label.value),
+        "name": label.name,
+        "color": [int(part) for part in label.color],
+        "category": _code_to_list(label.category),
+        "type": _code_to_list(label.type),
+        "type_modifier": _code_to_list(label.type_modifier),
+        "region": _code_to_list(label.region),
+        "region_modifier": _code_to_list(label.region_modifier),
+    }
+
+
+def _label_from_dict(data: dict[str, Any]) -> Label:
+    from medseg.labels import Code, Label
+
+    codes = {
+        key: None if data[key] is None else Code(*data[key])
+        for key in ("category", "type", "type_modifier", "region", "region_modifier")
+    }
+    return Label(value=data["value"], name=data["name"], color=tuple(data["color"]), **codes)  # type: ignore[arg-type]
+
+
+def _statistics_to_dict(item: Any) -> dict[str, Any]:
+    """JSON knows no NaN (the mean of an empty segment): it travels as null."""
+    numbers = {key: float(getattr(item, key)) for key in ("volume_ml", "mean", "std", "minimum", "maximum")}
+    finite = {key: number if math.isfinite(number) else None for key, number in numbers.items()}
+    return {"value": int(item.value), "name": item.name, "voxels": int(item.voxels), **finite}
+
+
+def _statistics_from_dict(data: dict[str, Any]) -> Any:
+    from medseg.segmentation import SegmentStatistics
+
+    numbers: dict[str, Any] = {key: math.nan if value is None else value for key, value in data.items()}
+    return SegmentStatistics(**numbers)
