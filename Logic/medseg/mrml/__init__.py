@@ -1,0 +1,26 @@
+"""MRML nodes to volumes and results to MRML nodes.
+
+The functions take nodes and scenes as arguments and use only ``vtkMRML*`` and ``vtkSlicer*Logic`` classes, so they run
+in 3D Slicer and in pip's ``slicer-core`` alike. Nothing of VTK or Slicer is imported before a function is called. All
+of them belong on the main thread, as everything that touches MRML does.
+"""
+
+from medseg.mrml.files import write_segmentation
+from medseg.mrml.hierarchy import place_beside
+from medseg.mrml.labelmaps import label_values, labelmap_from_segmentation
+from medseg.mrml.segmentations import create_closed_surface, segmentation_to_node
+from medseg.mrml.tables import statistics_to_table
+from medseg.mrml.volumes import geometry_from_node, volume_from_node, volume_to_node
+
+__all__ = [
+    "create_closed_surface",
+    "geometry_from_node",
+    "label_values",
+    "labelmap_from_segmentation",
+    "place_beside",
+    "segmentation_to_node",
+    "statistics_to_table",
+    "volume_from_node",
+    "volume_to_node",
+    "write_segmentation",
+]
