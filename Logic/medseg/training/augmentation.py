@@ -55,7 +55,8 @@ class PatchSampler:
         label = self._sample_label(case.label, grid)
         self._intensity.set_random_state(seed % 2**32)
         changed = self._intensity(image)
-        return torch.as_tensor(changed, dtype=torch.float32), label
+        # A plain tensor: MONAI's MetaTensor would send every operation of the network through Python once more.
+        return changed.as_tensor().to(torch.float32) if hasattr(changed, "as_tensor") else changed, label
 
     def _sample_label(self, label: Tensor, grid: Tensor) -> Tensor:
         best, share = torch.zeros(grid.shape[1:4], dtype=torch.uint8), torch.full(grid.shape[1:4], 0.5)

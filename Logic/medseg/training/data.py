@@ -38,7 +38,7 @@ class PreparedCase:
     image
         (1, I, J, K) float32, intensities preprocessed.
     label
-        (I, J, K) uint8 class indices: 0 background, then 1, 2, … in the order of the label table.
+        (I, J, K) uint8 label values; 0 is the background. Channel v of the network stands for value v.
     spacing
         Voxel size in mm along I, J, K.
     foreground
@@ -150,9 +150,9 @@ def prepare(
     from medseg.segmentation.preprocess import to_network_grid
 
     prepared = to_network_grid(image, preprocessing)
-    classes = _class_indices(label, labels).reorient(preprocessing.orientation)
+    classes = label.with_array(label.array.astype(np.uint8)).reorient(preprocessing.orientation)
     if not classes.geometry.is_close(prepared.geometry):
-        classes = _resample_classes(classes, prepared.geometry, len(labels))
+        classes = _resample_classes(classes, prepared.geometry, labels.values)
     indices = torch.from_numpy(np.ascontiguousarray(classes.array_ijk))
     foreground = torch.nonzero(indices).to(torch.int32)
     if len(foreground) > 4096:
@@ -167,25 +167,15 @@ def prepare(
     )
 
 
-def _class_indices(label: Volume, labels: LabelTable) -> Volume:
-    table = np.zeros(int(max(entry.value for entry in labels)) + 1, dtype=np.uint8)
-    for index, entry in enumerate(labels, start=1):
-        table[entry.value] = index
-    return label.with_array(table[label.array])
-
-
-def _resample_classes(classes: Volume, target: Geometry, count: int) -> Volume:
+def _resample_classes(classes: Volume, target: Geometry, values: Sequence[int]) -> Volume:
+    share = classes.with_array((classes.array == 0).astype(np.float32)).resample(target, fill=1.0).array.copy()
     best = np.zeros(target.shape, dtype=np.uint8)
-    share = np.full(target.shape, 0.5, dtype=np.float32) if count == 1 else None
-    if share is None:
-        background = classes.with_array((classes.array == 0).astype(np.float32))
-        share = background.resample(target, interpolation="linear", fill=1.0).array.copy()
-    for index in range(1, count + 1):
-        mask = classes.with_array((classes.array == index).astype(np.float32))
-        value = mask.resample(target, interpolation="linear", fill=0.0).array
-        wins = value > share
-        best[wins] = index
-        share[wins] = value[wins]
+    for value in values:
+        mask = classes.with_array((classes.array == value).astype(np.float32))
+        found = mask.resample(target, interpolation="linear", fill=0.0).array
+        wins = found > share
+        best[wins] = value
+        share[wins] = found[wins]
     return Volume(best, target)
 
 

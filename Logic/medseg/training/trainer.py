@@ -17,7 +17,7 @@ from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelChec
 from lightning.pytorch.loggers import CSVLogger
 
 from medseg.device import choose_device
-from medseg.errors import Cancelled, ModelError, RecipeError, TrainingError
+from medseg.errors import Cancelled, MedSegError, ModelError, RecipeError, TrainingError
 from medseg.files import atomic_path
 from medseg.labels import LabelTable, read_labels
 from medseg.networks import build_network
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 CHECKPOINT = "last.ckpt"
+LARGEST_CLASS = 255
+"""Class indices are held as unsigned 8-bit integers."""
 
 
 @dataclass(frozen=True)
@@ -81,10 +83,9 @@ def train(
     training, validation = cases[: len(training_pairs)], cases[len(training_pairs) :]
     _write_split(output, training_pairs, validation_pairs)
 
-    module = TrainingModule(network, recipe, len(labels) + 1, output)
-    sampler = PatchSampler(
-        recipe.window, recipe.augmentation, recipe.optimisation.foreground_patches, classes=len(labels) + 1
-    )
+    classes = labels.values[-1] + 1
+    module = TrainingModule(network, recipe, classes, output)
+    sampler = PatchSampler(recipe.window, recipe.augmentation, recipe.optimisation.foreground_patches, classes)
     chosen = choose_device(device)
     _fit(
         module,
@@ -97,25 +98,33 @@ def train(
     )
 
     progress.update(0.95, "Measuring on the cases kept aside")
-    package = export_package(module.average, recipe, labels, output / recipe.package.name)
-    results = evaluate(package, validation_pairs, labels, progress=progress.part(0.95, 0.99))
-    package = export_package(module.average, recipe, labels, package, results=results, trained_on=len(training))
+    package = export_package(module.average, recipe, labels, output / recipe.package.name, trained_on=len(training))
+    # Measured with the package as it is stored, through the pipeline, then written again with its figures.
+    results, measured = evaluate(package, validation_pairs, labels, progress=progress.part(0.95, 0.99))
+    package = export_package(
+        module.average, recipe, labels, package, results=results, trained_on=len(training), measured=measured
+    )
     _write_results(output, results)
     progress.update(1.0, "Done")
     return TrainingResult(package, tuple(results), time.monotonic() - start)
 
 
 def _read_labels(recipe_path: Path, recipe: Recipe) -> LabelTable:
-    path = recipe_path.parent / recipe.labels
     try:
-        return read_labels(path)
-    except ModelError as error:
+        labels = read_labels(recipe_path.parent / recipe.labels)
+    except MedSegError as error:
         raise RecipeError(f"The recipe's label table cannot be used: {error.message}", advice=error.advice) from error
+    if labels.values[-1] > LARGEST_CLASS:
+        raise RecipeError(
+            f"The label table holds the value {labels.values[-1]}, and training takes values up to {LARGEST_CLASS}.",
+            advice="Number the labels from 1; channel v of the network becomes the label of value v.",
+        )
+    return labels
 
 
 def _new_network(recipe_path: Path, recipe: Recipe, labels: LabelTable) -> nn.Module:
     lightning.seed_everything(recipe.seed, workers=True, verbose=False)
-    expected = len(labels) + 1
+    expected = labels.values[-1] + 1
     declared = recipe.network.arguments.get("out_channels")
     if declared is not None and declared != expected:
         raise RecipeError(
@@ -192,6 +201,8 @@ def _fit(
     progress: Progress,
 ) -> None:
     settings = recipe.optimisation
+    # Lightning's notes on devices and its advertisements are not for our users; its warnings are.
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     trainer = lightning.Trainer(
         accelerator=accelerator,
         devices=1 if accelerator == "cpu" else "auto",
@@ -204,7 +215,12 @@ def _fit(
         log_every_n_steps=10,
         logger=_loggers(output, resumed=checkpoint is not None),
         callbacks=[
-            ModelCheckpoint(dirpath=output, filename=CHECKPOINT.removesuffix(".ckpt"), enable_version_counter=False),
+            ModelCheckpoint(
+                dirpath=output,
+                filename=CHECKPOINT.removesuffix(".ckpt"),
+                enable_version_counter=False,
+                save_on_train_epoch_end=True,
+            ),
             LearningRateMonitor("epoch"),
             _Reporter(progress, settings.epochs, settings.steps_per_epoch),
         ],
@@ -215,6 +231,9 @@ def _fit(
     with warnings.catch_warnings():
         # Two loader processes on two cores would starve the network; Lightning's advice to add more is wrong there.
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
+        warnings.filterwarnings("ignore", ".*exists and is not empty.*")
+        warnings.filterwarnings("ignore", ".*in eval mode at the start of training.*")
+        warnings.filterwarnings("ignore", ".*LeafSpec.*")
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     if trainer.interrupted:
         raise Cancelled

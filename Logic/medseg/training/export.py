@@ -1,0 +1,170 @@
+"""From trained weights to a measured model package."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from medseg.metrics import dice
+from medseg.models import (
+    InputSlot,
+    Measured,
+    Normalize,
+    Postprocessing,
+    Preprocessing,
+    ScalePercentiles,
+    ScaleRange,
+    Window,
+    load_network,
+    read_package,
+    write_package,
+)
+from medseg.progress import NO_PROGRESS, Progress
+from medseg.volumes import read_labelmap, read_volume
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from torch import nn
+
+    from medseg.labels import LabelTable
+    from medseg.training.data import Pair
+    from medseg.training.recipe import IntensityStep, Recipe
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """The agreement of one label of one case that was not trained on, at full resolution."""
+
+    case: str
+    label: str
+    dice: float
+    seconds: float
+
+
+def preprocessing_of(recipe: Recipe) -> Preprocessing:
+    """Return the recipe's preprocessing as the package that it leads to will have it."""
+    section = recipe.preprocessing
+    return Preprocessing(section.orientation, section.spacing, tuple(_step(step) for step in section.intensity))
+
+
+def export_package(
+    network: nn.Module,
+    recipe: Recipe,
+    labels: LabelTable,
+    folder: Path,
+    *,
+    results: Sequence[CaseResult] = (),
+    trained_on: int = 0,
+    kept_aside: Sequence[str] = (),
+    measured: Measured | None = None,
+) -> Path:
+    """Write the network as a model package to ``folder``, replacing an earlier one, and return the folder.
+
+    Weights are stored as float16, which halves the file; the figures in ``results`` are those of the stored weights.
+    """
+    about = recipe.package
+    write_package(
+        folder,
+        name=about.name,
+        title=about.title,
+        description=about.description,
+        version=about.version,
+        license=about.license,
+        inputs=[InputSlot(about.input_name, about.modality, about.description, about.minimum_slices)],
+        labels=labels,
+        network_target=recipe.network.target,
+        network_arguments=recipe.network.arguments,
+        preprocessing=preprocessing_of(recipe),
+        window=Window(recipe.window.size, recipe.window.overlap),
+        state_dict=network.state_dict(),
+        postprocessing=Postprocessing(about.largest_component, about.fill_holes),
+        measured=measured,
+        metrics=_metrics(results),
+        anatomy=about.anatomy,
+        authors=about.authors,
+        copyright=about.copyright,
+        citation=about.citation,
+        data_source=about.data_sources,
+        card=_card(recipe, results, trained_on, kept_aside),
+        half=True,
+        overwrite=True,
+    )
+    return folder
+
+
+def evaluate(
+    folder: Path, pairs: Sequence[Pair], labels: LabelTable, *, progress: Progress = NO_PROGRESS
+) -> tuple[list[CaseResult], Measured | None]:
+    """Segment each image with the package, as a user would, and compare with its label on the image's own grid.
+
+    Returns
+    -------
+    The agreement of each label of each case, and what the run of the first case cost (``None`` without cases).
+    """
+    from medseg.device import peak_memory
+    from medseg.segmentation import SegmentOptions, segment
+
+    package = read_package(folder)
+    network = load_network(package, "cpu")
+    results, measured = [], None
+    for number, pair in enumerate(pairs):
+        image, truth = read_volume(pair.image), read_labelmap(pair.label)
+        memory, start = peak_memory(), time.perf_counter()
+        result = segment([image], package, SegmentOptions(device="cpu"), network=network)
+        seconds = time.perf_counter() - start
+        if measured is None:
+            measured = Measured(
+                seconds_cpu=round(seconds, 1),
+                memory_mb_cpu=round(max(peak_memory() - memory, 0) / 1e6),
+                size=image.geometry.size,
+                spacing=image.geometry.spacing,
+            )
+        for label in labels:
+            value = dice(result.labelmap.array == label.value, truth.array == label.value)
+            results.append(CaseResult(pair.case, label.name, value, seconds))
+        progress.update((number + 1) / len(pairs), f"Measured {pair.case}")
+    return results, measured
+
+
+def _step(step: IntensityStep) -> Any:
+    arguments = step.model_dump(exclude={"kind"})
+    kinds: dict[str, tuple[Any, tuple[str, ...]]] = {
+        "scale_range": (ScaleRange, ("a_min", "a_max", "b_min", "b_max", "clip")),
+        "normalize": (Normalize, ("mean", "std", "nonzero")),
+        "scale_percentiles": (ScalePercentiles, ("lower", "upper", "b_min", "b_max", "clip")),
+    }
+    kind, names = kinds[step.kind]
+    return kind(**{name: arguments[name] for name in names})
+
+
+def _metrics(results: Sequence[CaseResult]) -> dict[str, float]:
+    if not results:
+        return {}
+    values = [result.dice for result in results]
+    return {"mean_dice": round(float(np.mean(values)), 4), "worst_dice": round(min(values), 4)}
+
+
+def _card(recipe: Recipe, results: Sequence[CaseResult], trained_on: int, kept_aside: Sequence[str]) -> str:
+    settings = recipe.optimisation
+    lines = [
+        "## Training",
+        "",
+        f"Data: {recipe.package.data_sources}.",
+        f"{trained_on} cases, {settings.epochs} epochs of {settings.steps_per_epoch} steps, seed {recipe.seed}.",
+    ]
+    if recipe.start_from is not None:
+        lines.append("The run went on from weights of an earlier run of the same recipe.")
+    if not results:
+        lines += ["", "These weights have not been measured on cases that they were not trained on."]
+        return "\n".join(lines)
+    lines += ["", f"## Dice on the {len({r.case for r in results})} cases that were not trained on", ""]
+    lines += ["| case | structure | Dice |", "|---|---|---|"]
+    lines += [f"| {r.case} | {r.label} | {r.dice:.3f} |" for r in sorted(results, key=lambda r: r.dice)]
+    if kept_aside:
+        lines += ["", f"Not trained on: {', '.join(kept_aside)}."]
+    return "\n".join(lines)
