@@ -46,12 +46,15 @@ class PythonInterpreter:
     """A Python to run the worker with.
 
     ``source`` says who named it: "setting", "MEDSEG_PYTHON", "PythonSlicer" or "this Python". ``foreign`` is true for
-    an environment of the user's own, which must not see the variables of the program that we run in.
+    an environment of the user's own, which must not see the variables of the program that we run in. ``search_path``
+    are folders where this process found packages that the same Python, started alone, may not find: a Slicer that was
+    built with the system's Python sets up its search path itself.
     """
 
     path: Path
     source: str
     foreign: bool = False
+    search_path: tuple[str, ...] = ()
 
 
 @dataclass
@@ -170,6 +173,10 @@ def worker_environment(
     """
     variables = dict(os.environ if current is None else current)
     if not interpreter.foreign:
+        known = [folder for folder in variables.get("PYTHONPATH", "").split(os.pathsep) if folder]
+        more = [folder for folder in interpreter.search_path if folder not in known]
+        if more:
+            variables["PYTHONPATH"] = os.pathsep.join(known + more)
         return variables
     home = variables.get("SLICER_HOME", "")
     cleaned = dict(environment) if environment is not None else variables

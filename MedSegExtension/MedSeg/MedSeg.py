@@ -1,0 +1,318 @@
+"""The module MedSeg of 3D Slicer: segments CT and MR volumes with models that run in a process of their own."""
+
+# ruff: noqa: PT009 - in Slicer, unittest runs the test below, and its assertions say more than a bare assert
+
+from __future__ import annotations
+
+import importlib
+import sys
+import time
+import unittest
+from pathlib import Path
+from typing import Any
+
+import slicer
+import vtk
+from slicer.i18n import tr as _
+from slicer.i18n import translate
+from slicer.ScriptedLoadableModule import (
+    ScriptedLoadableModule,
+    ScriptedLoadableModuleLogic,
+    ScriptedLoadableModuleTest,
+    ScriptedLoadableModuleWidget,
+)
+from slicer.util import VTKObservationMixin
+
+from MedSegLib import dependencies, settings
+from MedSegLib.panel import Panel
+from MedSegLib.parameterNode import Device, MedSegParameterNode
+from MedSegLib.runController import RunController
+from MedSegLib.sampleData import registerSampleData, showSample
+from MedSegLib.segmentationRun import Outcome, RunRequest
+from MedSegLib.selfTest import dice, waitUntil
+
+
+class MedSeg(ScriptedLoadableModule):
+    """What Slicer lists: title, category, help."""
+
+    def __init__(self, parent: Any) -> None:
+        ScriptedLoadableModule.__init__(self, parent)
+        self.parent.title = _("MedSeg")
+        self.parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
+        self.parent.dependencies = ["Segmentations"]
+        self.parent.contributors = ["The MedSeg developers"]
+        self.parent.helpText = _(
+            "Segments CT and MR volumes with deep learning models. Choose a volume and a model and press Segment: the "
+            "model runs on this computer in a process of its own, and the result is a segmentation with names, "
+            "colors and terminology, and a table of the volumetry. No image leaves the computer."
+        )
+        self.parent.acknowledgementText = _("Developed by the MedSeg developers under the Apache License 2.0.")
+        slicer.app.connect("startupCompleted()", registerSampleData)
+
+
+class MedSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    """Builds the panel and gives it the parameter node of the scene."""
+
+    def __init__(self, parent: Any = None) -> None:
+        ScriptedLoadableModuleWidget.__init__(self, parent)
+        VTKObservationMixin.__init__(self)
+        self.logic: MedSegLogic | None = None
+        self.panel: Panel | None = None
+        self._parameterNode: MedSegParameterNode | None = None
+        self._parameterNodeGuiTag: Any = None
+        self._isShown = True
+
+    def setup(self) -> None:
+        """Called when the user opens the module the first time and the widget is initialized."""
+        ScriptedLoadableModuleWidget.setup(self)
+        uiWidget = slicer.util.loadUI(self.resourcePath("UI/MedSeg.ui"))
+        self.layout.addWidget(uiWidget)
+        self.ui = slicer.util.childWidgetVariables(uiWidget)
+        uiWidget.setMRMLScene(slicer.mrmlScene)
+        self.logic = MedSegLogic()
+        self.panel = Panel(self.ui, Path(self.resourcePath("requirements.txt")))
+        scene = slicer.mrmlScene
+        self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
+        self.addObserver(scene, scene.EndCloseEvent, self.onSceneEnd)
+        self.addObserver(scene, scene.EndImportEvent, self.onSceneEnd)
+        self.initializeParameterNode()
+
+    def cleanup(self) -> None:
+        """Called when the application closes and the module widget is destroyed, and before a reload."""
+        self.setParameterNode(None)
+        self.removeObservers()
+        if self.panel is not None:
+            self.panel.cleanup()
+
+    def enter(self) -> None:
+        """Called each time the user opens this module."""
+        self._isShown = True
+        self.panel.reloadModels()
+        self.initializeParameterNode()
+
+    def exit(self) -> None:
+        """Called each time the user opens a different module; a run goes on."""
+        self._isShown = False
+
+    def onReload(self) -> None:
+        """Reload the module and, unlike Slicer's default, the parts that it consists of."""
+        names = [name for name in sys.modules if name == "MedSegLib" or name.startswith("MedSegLib.")]
+        modules = {name: sys.modules.pop(name) for name in names}
+        try:
+            for name in names:
+                importlib.import_module(name)
+        except Exception:
+            sys.modules.update(modules)
+            raise
+        ScriptedLoadableModuleWidget.onReload(self)
+
+    def onSceneStartClose(self, _caller: Any, _event: Any) -> None:
+        """Called just before the scene is closed."""
+        self.panel.sceneIsClosing()
+        self.setParameterNode(None)
+
+    def onSceneEnd(self, _caller: Any, _event: Any) -> None:
+        """Called just after the scene was closed or another one was imported into it."""
+        if self._isShown or self._parameterNode is not None:
+            self.initializeParameterNode()
+
+    def initializeParameterNode(self) -> None:
+        """Ensure that the parameter node exists and is shown; choose the first volume when none is chosen."""
+        self.setParameterNode(self.logic.getParameterNode())
+        if not self._parameterNode.inputVolume:
+            firstVolume = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
+            if firstVolume is not None and firstVolume.GetClassName() == "vtkMRMLScalarVolumeNode":
+                self._parameterNode.inputVolume = firstVolume
+
+    def setParameterNode(self, parameterNode: MedSegParameterNode | None) -> None:
+        """Bind the widgets to a parameter node and follow its changes."""
+        if self._parameterNode is not None:
+            self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
+            self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
+        self._parameterNode = parameterNode
+        if parameterNode is not None:
+            self._parameterNodeGuiTag = parameterNode.connectGui(self.ui)
+            self.addObserver(parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
+        self.panel.setParameterNode(parameterNode)
+
+    def onParametersModified(self, _caller: Any = None, _event: Any = None) -> None:
+        """Called after any parameter changed."""
+        self.panel.update()
+
+
+class MedSegLogic(ScriptedLoadableModuleLogic):
+    """Segmentation for scripts, without the panel."""
+
+    def getParameterNode(self) -> MedSegParameterNode:
+        """Return the parameter node of the scene, made when there is none."""
+        return MedSegParameterNode(super().getParameterNode())
+
+    def segment(
+        self,
+        volumeNode: Any,
+        modelName: str,
+        outputNode: Any = None,
+        *,
+        device: str = "auto",
+        makeTable: bool = True,
+        show3D: bool = False,
+    ) -> Outcome:
+        """Segment a volume node and wait for the result; Slicer stays alive meanwhile.
+
+        >>> outcome = MedSegLogic().segment(volumeNode, "left-atrium-mr")  # doctest: +SKIP
+        >>> outcome.segmentationNode, outcome.tableNode  # doctest: +SKIP
+
+        Raises
+        ------
+        MedSegError
+            When the volume or the model cannot be used or the run fails; a sentence for the user.
+        """
+        from medseg.errors import MedSegError
+        from medseg.models import ModelLibrary
+
+        package = ModelLibrary().find(modelName)
+        outcomes: list[Outcome] = []
+        controller = RunController(lambda _run: None, outcomes.append)
+        try:
+            controller.start(RunRequest(volumeNode, package, outputNode, device, show3D, makeTable))
+            while not outcomes:
+                slicer.app.processEvents()
+                time.sleep(0.01)
+        finally:
+            controller.shutDown()
+        if outcomes[0].state != "done":
+            raise MedSegError(outcomes[0].sentence)
+        return outcomes[0]
+
+
+class MedSegTest(ScriptedLoadableModuleTest):
+    """Segments a synthetic heart with a bundled model, through the panel's own button and the real worker."""
+
+    modelName = "left-atrium-mr"
+    minimumDice = 0.8
+    longestRun = 600.0  # seconds; the first import of torch on a slow machine is included
+
+    def runTest(self) -> None:
+        """Run all tests; raises when one fails. Called by Slicer's Self Tests and by "Reload and Test"."""
+        suite = unittest.TestLoader().loadTestsFromTestCase(type(self))
+        result = unittest.TextTestRunner(verbosity=2).run(suite)
+        if not result.wasSuccessful():
+            message = "\n".join(text for _test, text in result.failures + result.errors)
+            raise AssertionError(message)
+
+    def setUp(self) -> None:
+        missing = dependencies.missingPackages()
+        if missing and not settings.usesOwnEnvironment():
+            self.skipTest(f"Slicer's Python lacks {', '.join(missing)}")
+        slicer.mrmlScene.Clear()
+        self.widget = slicer.util.getModuleWidget("MedSeg")
+        self.panel = self.widget.panel
+        self.panel.reloadModels()
+        self.widget.initializeParameterNode()
+
+    def tearDown(self) -> None:
+        self.panel.controller.abandon("The test is over.")
+        slicer.mrmlScene.Clear()
+
+    def test_AVolumeBecomesASegmentation(self) -> None:
+        volumeNode, truth = self._loadHeart()
+        parameters = self._choose(volumeNode, show3D=True)
+        self._press("Segment")
+        outcome = self._finished()
+        self.assertEqual(outcome.state, "done", self._explain())
+
+        package = self.panel.models.chosen.package
+        node = outcome.segmentationNode
+        segmentation = node.GetSegmentation()
+        names = [segmentation.GetNthSegment(index).GetName() for index in range(segmentation.GetNumberOfSegments())]
+        self.assertEqual(names, [label.name for label in package.labels])
+        for index, label in enumerate(package.labels):
+            segment = segmentation.GetNthSegment(index)
+            tag, text = segment.GetTerminologyEntryTagName(), vtk.reference("")
+            self.assertTrue(segment.GetTag(tag, text), f"{label.name} has no terminology")
+            self.assertIn(f"{label.type.scheme}^{label.type.value}^{label.type.meaning}", str(text))
+            self.assertTrue(segment.GetTag("DICOM.SegmentAlgorithmType", text))
+            self.assertEqual(str(text), "AUTOMATIC")
+        role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
+        self.assertEqual(node.GetNodeReference(role), volumeNode)
+        self.assertTrue(segmentation.ContainsRepresentation(_closedSurfaceName()))
+
+        from medseg.mrml import labelmap_from_segmentation
+
+        labelmap = labelmap_from_segmentation(node, volumeNode)
+        self.assertTrue(labelmap.geometry.is_close(truth.geometry))
+        overlap = dice(labelmap.array == package.labels[0].value, truth.array > 0)
+        self.assertGreaterEqual(overlap, self.minimumDice, "Dice with the truth of the synthetic heart")
+        self.assertEqual(parameters.resultTable, outcome.tableNode)
+        self.assertEqual(outcome.tableNode.GetNumberOfRows(), len(package.labels))
+
+    def test_ARunIsCancelled(self) -> None:
+        self._choose(self._loadHeart(large=True)[0])
+        self._press("Segment")
+        self._waitUntilRunning()
+        self._press("Cancel")
+        outcome = self._finished(seconds=20.0)
+        self.assertEqual(outcome.state, "cancelled", self._explain())
+        self.assertEqual(slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode"), 0)
+        self.assertEqual(self.widget.ui.segmentButton.text, "Segment")
+        self.assertTrue(self.widget.ui.segmentButton.enabled)
+
+    def test_TheSceneIsClosedDuringARun(self) -> None:
+        self._choose(self._loadHeart(large=True)[0])
+        self._press("Segment")
+        self._waitUntilRunning()
+        slicer.mrmlScene.Clear()
+        outcome = self._finished(seconds=20.0)
+        self.assertEqual(outcome.state, "cancelled", self._explain())
+        self.assertEqual(slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode"), 0)
+
+        self.widget.initializeParameterNode()
+        self._choose(self._loadHeart()[0])
+        self._press("Segment")
+        self.assertEqual(self._finished().state, "done", self._explain())
+
+    def _loadHeart(self, large: bool = False) -> tuple[Any, Any]:
+        from medseg.phantom import left_atrium_phantom
+
+        size = {"shape_mm": (300.0, 240.0, 160.0)} if large else {}
+        image, truth = left_atrium_phantom(**size)
+        return showSample(image), truth
+
+    def _choose(self, volumeNode: Any, show3D: bool = False) -> MedSegParameterNode:
+        """Choose volume and model as the user's widgets would; the CPU, since not every computer has a GPU."""
+        parameters = self.widget.logic.getParameterNode()
+        parameters.modelName = self.modelName
+        parameters.device = Device.CPU
+        parameters.show3D = show3D
+        self.widget.ui.inputSelector.setCurrentNode(volumeNode)
+        self.assertEqual(parameters.inputVolume, volumeNode)
+        chosen = self.panel.models.chosen
+        self.assertIsNotNone(chosen, f"The model {self.modelName} is not installed")
+        self.assertIsNotNone(chosen.package, chosen.problem)
+        return parameters
+
+    def _press(self, text: str) -> None:
+        button = self.widget.ui.segmentButton
+        self.assertTrue(waitUntil(lambda: button.enabled, 5.0), button.toolTip)
+        self.assertEqual(button.text, text)
+        button.click()
+
+    def _waitUntilRunning(self) -> None:
+        isRunning = waitUntil(lambda: self.widget.ui.progressBar.value > 0 or self._isOver(), self.longestRun)
+        self.assertTrue(isRunning, self._explain())
+        self.assertFalse(self._isOver(), self._explain())
+
+    def _isOver(self) -> bool:
+        return not self.panel.controller.isRunning
+
+    def _finished(self, seconds: float | None = None) -> Outcome:
+        self.assertTrue(waitUntil(self._isOver, seconds or self.longestRun), self._explain())
+        self.assertIsNotNone(self.panel.lastOutcome, self._explain())
+        return self.panel.lastOutcome
+
+    def _explain(self) -> str:
+        return f"{self.widget.ui.statusLabel.text}\n{self.panel.report()}"
+
+
+def _closedSurfaceName() -> str:
+    return slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()

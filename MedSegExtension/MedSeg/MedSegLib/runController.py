@@ -1,0 +1,131 @@
+"""Runs one segmentation at a time and keeps the worker for the next."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import qt
+from slicer.i18n import tr as _
+
+from MedSegLib.background import POLL_MILLISECONDS, letThreadsRun
+from MedSegLib.segmentationRun import Outcome, RunRequest, SegmentationRun
+from MedSegLib.settings import chooseInterpreter, startupEnvironment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from medseg.backend import WorkerClient
+    from medseg.backend.interpreter import PythonInterpreter
+
+_logger = logging.getLogger(__name__)
+
+
+class RunController:
+    """Owns the worker's client and the current run; everything happens on the main thread.
+
+    Parameters
+    ----------
+    onProgress
+        Called several times a second while a run goes on.
+    onFinished
+        Called once at the end of each run, when the next may start already.
+    """
+
+    def __init__(self, onProgress: Callable[[SegmentationRun], None], onFinished: Callable[[Outcome], None]) -> None:
+        self._onProgress = onProgress
+        self._onFinished = onFinished
+        self._client: WorkerClient | None = None
+        self._interpreter: PythonInterpreter | None = None
+        self._run: SegmentationRun | None = None
+        self._timer = qt.QTimer()
+        self._timer.setInterval(POLL_MILLISECONDS)
+        self._timer.connect("timeout()", self._poll)
+
+    @property
+    def isRunning(self) -> bool:
+        return self._run is not None
+
+    @property
+    def isStopping(self) -> bool:
+        return self._run is not None and self._run.isStopping
+
+    @property
+    def interpreter(self) -> PythonInterpreter | None:
+        """The Python of the worker, once there was one."""
+        return self._interpreter
+
+    def start(self, request: RunRequest) -> SegmentationRun:
+        """Start a run and return it; while another goes on, nothing is started and that one is returned.
+
+        Raises
+        ------
+        MedSegError
+            When the volume or the Python environment cannot be used.
+        """
+        if self._run is None:
+            self._run = SegmentationRun(self._readyClient(), request)
+            self._timer.start()
+        return self._run
+
+    def stop(self, reason: str) -> None:
+        """Cancel the run, if there is one; it ends a little later with ``reason`` as the sentence."""
+        if self._run is not None:
+            self._run.stop(reason)
+
+    def abandon(self, reason: str) -> None:
+        """Cancel the run and forget it at once: its nodes are gone, and nothing of it may be written."""
+        run, self._run = self._run, None
+        if run is not None:
+            self._timer.stop()
+            run.stop(reason)
+            self._onFinished(Outcome("cancelled", reason))
+
+    def shutDown(self) -> None:
+        """Stop everything, the worker included; for the end of the application and for a reload."""
+        self._timer.stop()
+        run, self._run = self._run, None
+        if run is not None:
+            run.stop("")
+        self._endWorker()
+
+    def _readyClient(self) -> Any:
+        from medseg.backend import WorkerClient
+
+        interpreter = chooseInterpreter()
+        if interpreter != self._interpreter:
+            self._endWorker()
+        if self._client is None:
+            self._client = WorkerClient(interpreter, startupEnvironment() if interpreter.foreign else None)
+            self._interpreter = interpreter
+        return self._client
+
+    def _poll(self) -> None:
+        run = self._run
+        if run is None:
+            self._timer.stop()
+            return
+        # Writing the nodes may let Qt handle events, and so this timer fire again.
+        self._timer.stop()
+        letThreadsRun()
+        try:
+            outcome = run.poll()
+        except Exception as error:
+            _logger.exception("A segmentation run failed")
+            run.stop("")
+            outcome = Outcome("failed", _("MedSeg has a defect: {error!r}. Please report it.").format(error=error))
+        if self._run is not run:
+            return
+        if outcome is None:
+            self._timer.start()
+            self._onProgress(run)
+            return
+        if run.isOverdue:
+            self._endWorker()
+        self._run = None
+        self._onFinished(outcome)
+
+    def _endWorker(self) -> None:
+        if self._client is not None:
+            self._client.stop()
+            self._client = None

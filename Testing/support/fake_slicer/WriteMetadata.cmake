@@ -1,0 +1,8 @@
+set(_lines)
+get_cmake_property(_names VARIABLES)
+foreach(_name ${_names})
+  if(_name MATCHES "^EXTENSION_")
+    string(APPEND _lines "${_name}=${${_name}}\n")
+  endif()
+endforeach()
+file(WRITE ${CMAKE_BINARY_DIR}/metadata.txt "PROJECT_NAME=${PROJECT_NAME}\n${_lines}")
