@@ -1,0 +1,139 @@
+"""What a run will cost, before it starts; needs neither torch nor the network."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import TYPE_CHECKING
+
+from medseg.segmentation.grids import sampling_between
+from medseg.segmentation.preprocess import network_geometry, upright_geometry
+from medseg.segmentation.windows import SCORE_LIMIT_BYTES, Plan, make_plan
+
+if TYPE_CHECKING:
+    from medseg.models.package import ModelPackage
+    from medseg.volumes import Geometry
+
+_FEATURE_MAPS = 48
+"""Full-size feature maps, float32, that a network holds at once when nothing was measured (our guess for U-Nets)."""
+
+_SECONDS_PER_WINDOW_VOXEL = {"cpu": 3e-6, "cuda": 1e-7}
+"""When nothing was measured: a U-Net of about a million weights (our guess)."""
+
+_SHARE_OF_NETWORK = 0.85
+_SHARE_OF_MEMORY = 0.5
+"""Of the memory that is free, the part that the blended scores may take (our choice)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """The cost of a run.
+
+    Attributes
+    ----------
+    seconds
+        Time, imports and loading left out; from the package's measurements where it has them, else a guess.
+    memory_bytes
+        Peak of main memory above the process with the model loaded, the input volumes left out.
+    windows
+        Runs of the network.
+    plan
+        The plan in words.
+    """
+
+    seconds: float
+    memory_bytes: int
+    windows: int
+    plan: str
+
+
+def score_limit(available_bytes: int) -> int:
+    """Return how many bytes of blended scores a run may hold on a machine with ``available_bytes`` free."""
+    return min(SCORE_LIMIT_BYTES, int(available_bytes * _SHARE_OF_MEMORY))
+
+
+def plan_for(geometry: Geometry, package: ModelPackage, *, overlap: float | None = None, limit_bytes: int) -> Plan:
+    """Return the plan of a run on an image of ``geometry``."""
+    oriented = upright_geometry(geometry).reoriented(package.preprocessing.orientation)
+    network = network_geometry(oriented, package.preprocessing)
+    return make_plan(
+        network.size,
+        package.window.size_ijk,
+        package.window.overlap if overlap is None else overlap,
+        max(package.output_channels, 2),
+        sampling_between(network, oriented),
+        limit_bytes=limit_bytes,
+    )
+
+
+def memory_of(plan: Plan, geometry: Geometry, package: ModelPackage, device: str = "cpu") -> int:
+    """Return the bytes of main memory that ``plan`` needs, above the process with the model and the input volumes.
+
+    ``4 n N + S + 2 V + W``: the prepared images (``n`` inputs of ``N`` voxels on the network's grid, float32), the
+    blended scores ``S`` of one slab, the labels in two orientations (``V`` voxels of the image), and the work memory of
+    the network ``W``: what was measured on the reference image beyond the same sum there, and at least (or, without a
+    measurement) 48 feature maps and three times the scores of one window. On a GPU ``W`` is the latter alone.
+    """
+    if device == "cpu":
+        return _arrays(plan, geometry, package) + _work_memory(plan, package)
+    return _arrays(plan, geometry, package) + 12 * plan.classes * math.prod(plan.window)
+
+
+def _arrays(plan: Plan, geometry: Geometry, package: ModelPackage) -> int:
+    return 4 * len(package.inputs) * math.prod(plan.size) + plan.score_bytes + 2 * math.prod(geometry.shape)
+
+
+def _work_memory(plan: Plan, package: ModelPackage) -> int:
+    guess = 4 * (_FEATURE_MAPS + 3 * plan.classes) * math.prod(plan.window)
+    measured, reference = package.measured.memory_mb_cpu, reference_geometry(package)
+    if measured is None or reference is None:
+        return guess
+    there = plan_for(reference, package, limit_bytes=SCORE_LIMIT_BYTES)
+    return max(int(measured * 1e6) - _arrays(there, reference, package), guess // 4)
+
+
+def reference_geometry(package: ModelPackage) -> Geometry | None:
+    """Return the grid of the image on which the package was measured, if it says so."""
+    from medseg.volumes import Geometry
+
+    size, spacing = package.measured.size, package.measured.spacing
+    if size is None or spacing is None:
+        return None
+    return Geometry.from_spacing((size[2], size[1], size[0]), spacing, orientation=package.preprocessing.orientation)
+
+
+def estimate(
+    geometry: Geometry, package: ModelPackage, device: str = "cpu", *, overlap: float | None = None
+) -> Estimate:
+    """Return what segmenting an image of ``geometry`` with ``package`` on ``device`` will cost.
+
+    Parameters
+    ----------
+    geometry
+        Grid of the first input volume.
+    device
+        ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"auto"`` (which has to import torch to find out).
+    overlap
+        As in :class:`~medseg.segmentation.SegmentOptions`.
+    """
+    from medseg.device import available_memory, choose_device
+
+    device = choose_device(device).device if device == "auto" else device
+    plan = plan_for(geometry, package, overlap=overlap, limit_bytes=score_limit(available_memory("cpu")))
+    return Estimate(
+        seconds=_seconds(plan, geometry, package, "cpu" if device == "cpu" else "cuda"),
+        memory_bytes=memory_of(plan, geometry, package, device),
+        windows=plan.windows,
+        plan=plan.describe(),
+    )
+
+
+def _seconds(plan: Plan, geometry: Geometry, package: ModelPackage, kind: str) -> float:
+    measured = package.measured.seconds_cpu if kind == "cpu" else package.measured.seconds_gpu
+    reference = reference_geometry(package)
+    if measured is None or reference is None:
+        return plan.windows * math.prod(plan.window) * _SECONDS_PER_WINDOW_VOXEL[kind] / _SHARE_OF_NETWORK
+    there = plan_for(reference, package, limit_bytes=SCORE_LIMIT_BYTES)
+    windows = plan.windows / there.windows
+    voxels = math.prod(geometry.shape) / math.prod(reference.shape)
+    return measured * (_SHARE_OF_NETWORK * windows + (1 - _SHARE_OF_NETWORK) * voxels)
