@@ -57,12 +57,13 @@ def new_mrml_application(folder: Path) -> MrmlApplication:
     """
     import slicer
 
-    share, temporary = folder / "share", folder / "temporary"
-    for path in (share / "ColorFiles", temporary):
+    share, temporary, cache = folder / "share", folder / "temporary", folder / "cache"
+    for path in (share / "ColorFiles", temporary, cache):
         path.mkdir(parents=True, exist_ok=True)
     _write_terminologies(share)
 
     scene = slicer.vtkMRMLScene()
+    _attach_cache(scene, cache)
     application = slicer.vtkSlicerApplicationLogic()
     application.SetHomeDirectory(str(folder))
     application.SetShareDirectory("share")
@@ -80,6 +81,18 @@ def new_mrml_application(folder: Path) -> MrmlApplication:
         logic.SetMRMLScene(scene)
         result.logics[name] = logic
     return result
+
+
+def _attach_cache(scene: Any, folder: Path) -> None:
+    """Give the scene what it unpacks bundles (``.mrb``) into."""
+    import slicer
+
+    cache = slicer.vtkCacheManager()
+    cache.SetRemoteCacheDirectory(str(folder))
+    manager = slicer.vtkDataIOManager()
+    manager.SetCacheManager(cache)
+    scene.SetCacheManager(cache)
+    scene.SetDataIOManager(manager)
 
 
 def _write_terminologies(folder: Path) -> None:

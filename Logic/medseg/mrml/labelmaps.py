@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import groupby
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,12 +10,12 @@ import numpy as np
 from medseg.errors import MedSegError
 from medseg.mrml.images import image_array, matrix_to_vtk
 from medseg.mrml.segmentations import (
-    LABEL_VALUE_TAG,
     binary_labelmap_name,
     check_segmentation_node,
     set_reference_geometry,
 )
 from medseg.mrml.volumes import geometry_from_node, node_name
+from medseg.segmentation.segments import LABEL_VALUE_TAG
 from medseg.volumes import Geometry, Volume
 
 if TYPE_CHECKING:
@@ -28,8 +28,9 @@ def label_values(segmentation_node: Any) -> dict[str, int]:
     """Return the label value of each segment ID, in the segments' order; values are unique and above 0.
 
     A segment that MedSeg made keeps the value of its model's label table (segment tag ``MedSeg.LabelValue``), however
-    Slicer numbers it inside. Other segments, such as those that a user added, and a copy that repeats a value get the
-    lowest values that are still free (our choice).
+    Slicer numbers it inside. Other segments, such as those that a user added, keep Slicer's number when it is still
+    free, as it is in a segmentation that was imported from a labelmap, and get the lowest free value otherwise, as do
+    copies that repeat a value (our choice).
 
     Raises
     ------
@@ -38,22 +39,22 @@ def label_values(segmentation_node: Any) -> dict[str, int]:
     """
     check_segmentation_node(segmentation_node)
     segmentation = segmentation_node.GetSegmentation()
-    identifiers = list(segmentation.GetSegmentIDs())
+    segments = {identifier: segmentation.GetSegment(identifier) for identifier in segmentation.GetSegmentIDs()}
+    tagged = {identifier: _tagged_value(segment) for identifier, segment in segments.items()}
     values: dict[str, int] = {}
-    taken: set[int] = set()
-    for identifier in identifiers:
-        value = _tagged_value(segmentation.GetSegment(identifier))
-        if value is not None and value not in taken:
+
+    def take(identifier: str, value: int | None) -> None:
+        if identifier not in values and value is not None and value not in values.values():
             values[identifier] = value
-            taken.add(value)
-    free = 1
-    for identifier in identifiers:
-        if identifier not in values:
-            while free in taken:
-                free += 1
-            values[identifier] = free
-            taken.add(free)
-    return {identifier: values[identifier] for identifier in identifiers}
+
+    for identifier in segments:
+        take(identifier, tagged[identifier])
+    for identifier, segment in segments.items():
+        own = segment.GetLabelValue()
+        take(identifier, own if tagged[identifier] is None and 1 <= own <= _LARGEST_VALUE else None)
+    for identifier in segments:
+        take(identifier, next(value for value in itertools.count(1) if value not in values.values()))
+    return {identifier: values[identifier] for identifier in segments}
 
 
 def labelmap_from_segmentation(segmentation_node: Any, volume_node: Any) -> Volume:
@@ -94,7 +95,9 @@ def labelmap_from_segmentation(segmentation_node: Any, volume_node: Any) -> Volu
         transform = _transform_between(segmentation_node, volume_node)
         segments = [(segmentation.GetSegment(identifier), value) for identifier, value in values.items()]
         # Segments that share an image cannot overlap, so a run of them is one look-up; a later run overwrites.
-        for _, run in groupby(segments, key=lambda entry: _image_of(entry[0]).GetAddressAsString("vtkObject")):
+        for _, run in itertools.groupby(
+            segments, key=lambda entry: _image_of(entry[0]).GetAddressAsString("vtkObject")
+        ):
             _write_run(labels, list(run), geometry, transform)
     return Volume(labels, geometry, name=segmentation_node.GetName() or "")
 
@@ -142,6 +145,11 @@ def _transform_between(segmentation_node: Any, volume_node: Any) -> Any:
 
 def _image_of(segment: Any) -> Any:
     return segment.GetRepresentation(binary_labelmap_name())
+
+
+def _address_of_image(segment: Any) -> str:
+    # Not id(): Python's wrapper of a VTK object may be made anew, and a freed one's id given to another.
+    return str(_image_of(segment).GetAddressAsString("vtkObject"))
 
 
 def _write_run(labels: NDArray[Any], run: list[tuple[Any, int]], geometry: Geometry, transform: Any) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from medseg.errors import GeometryError, InputError, MedSegError
 from medseg.labels import Code, Label, LabelTable
+from medseg.labels.codes import MEDSEG_CONTEXT
+from medseg.labels.terminology import write_terminology
 from medseg.mrml import (
     create_closed_surface,
     label_values,
@@ -17,7 +19,6 @@ from medseg.mrml import (
     segmentation_to_node,
     volume_from_node,
 )
-from medseg.mrml.segmentations import algorithm_name
 from medseg.version import VERSION
 from medseg.volumes import Geometry, Volume
 from support.mrml import (
@@ -30,6 +31,9 @@ from support.mrml import (
     vtk_matrix,
 )
 from support.results import LABELS, MODEL, result_on
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def segment_named(node: Any, name: str) -> Any:
@@ -77,6 +81,28 @@ def test_slicer_sees_exactly_the_voxels_of_the_result(
     for name, value in (("Left atrium", 1), ("Aorta", 200)):
         seen = slicers_own_voxels(an_mrml_application, node, name, a_volume_node)
         np.testing.assert_array_equal(seen, a_result.labelmap.array == value)
+
+
+def test_segments_have_readable_ids(a_scene: Any, a_volume_node: Any, a_result: Any) -> None:
+    node = segmentation_to_node(a_result, a_volume_node, a_scene)
+    assert list(node.GetSegmentation().GetSegmentIDs()) == ["Left_atrium", "Aorta"]
+
+
+def test_slicer_loads_the_terminology_context_and_finds_the_entries_in_it(
+    an_mrml_application: MrmlApplication, a_volume_node: Any, a_result: Any, tmp_path: Path
+) -> None:
+    import slicer
+
+    path = tmp_path / "MedSeg.term.json"
+    write_terminology(LABELS, path)
+    logic = an_mrml_application.logics["Terminologies"]
+    assert logic.LoadTerminologyFromFile(str(path)) == MEDSEG_CONTEXT
+    node = segmentation_to_node(a_result, a_volume_node, an_mrml_application.scene)
+    entry = slicer.vtkSlicerTerminologyEntry()
+    assert logic.DeserializeTerminologyEntry(tag_of(segment_named(node, "Aorta"), "TerminologyEntry"), entry)
+    assert logic.UpdateEntryFromLoadedTerminologies(entry, [MEDSEG_CONTEXT], [])
+    assert entry.GetTerminologyContextName() == MEDSEG_CONTEXT
+    assert entry.GetTypeObject().GetRecommendedDisplayRGBValue()[:3] == (0, 0, 255)
 
 
 @pytest.mark.parametrize("kind", ["left-handed", "sheared"])
@@ -155,21 +181,6 @@ def test_slicers_terminology_logic_understands_the_codes(
     assert entry.GetTypeModifierObject().GetCodeMeaning() == "Left"
     assert entry.GetRegionObject().GetCodeMeaning() == "Heart"
     assert logic.SerializeTerminologyEntry(entry) == text
-
-
-@pytest.mark.parametrize("length", [10, 48, 80])
-def test_the_algorithm_name_fits_dicom_and_keeps_the_version(a_result: Any, length: int) -> None:
-    a_result.model = {"name": "m" * length, "version": "12.3.4"}
-    name = algorithm_name(a_result)
-    assert len(name) <= 64
-    assert name.startswith("MedSeg mmm")
-    assert name.endswith(" 12.3.4")
-
-
-def test_a_model_name_cannot_break_a_file_header(a_scene: Any, a_volume_node: Any, a_result: Any) -> None:
-    a_result.model = {"name": "a|b\\c\nd", "version": "1"}
-    node = segmentation_to_node(a_result, a_volume_node, a_scene)
-    assert tag_of(segment_named(node, "Aorta"), "MedSeg.Model") == "a_b_c_d"
 
 
 def test_the_reference_geometry_is_the_volumes(a_scene: Any, a_volume_node: Any, a_result: Any) -> None:
