@@ -21,15 +21,18 @@ if TYPE_CHECKING:
     Point = tuple[float, float, float]
 
 # Signal relative to the blood pool of the atrium, as late-gadolinium images roughly show it.
-_LUNG, _MEDIASTINUM, _MUSCLE, _WALL, _LIVER, _MARROW, _CORTEX = 0.13, 0.42, 0.55, 0.36, 0.78, 0.20, 0.48
+_LUNG, _MEDIASTINUM, _MUSCLE, _WALL, _LIVER, _MARROW, _CORTEX = 0.14, 0.47, 0.60, 0.40, 0.80, 0.22, 0.50
 _BLOOD_LEVEL = 110.0  # stored value of the atrium's blood, in a range of 0 to 255
+
+# Readers draw the border of the atrium a little inside the bright pool, whose edge partial volume blurs.
+_RIM = 1.2
 
 # The centre of the atrium as a fraction of the field of view (left, posterior, superior).
 _CENTRE = (0.54, 0.49, 0.54)
 
 # A point on the mitral annulus plane and the plane's normal, which points into the left ventricle.
 _MITRAL_CENTRE: Point = (19.0, -11.0, -8.0)
-_MITRAL_NORMAL: Point = (0.72, -0.56, -0.41)
+_MITRAL_NORMAL: Point = (0.78, -0.52, -0.34)
 
 
 def left_atrium_phantom(
@@ -64,11 +67,12 @@ def left_atrium_phantom(
 
     edge = float(max(spacing))
     signal = _surroundings(points / size, edge / size, rng)
-    signal = _paint(signal, atrium - 2.2, _WALL, edge)
-    signal = _paint(signal, _left_ventricle(points / size) * size, 0.97, edge)
-    signal = _paint(signal, atrium, 1.0, edge)
+    signal = _paint(signal, atrium - _RIM - 1.8, _WALL, edge)
+    signal = _paint(signal, _left_ventricle(points / size) * size, 0.95, edge)
+    signal = _paint(signal, atrium - _RIM, 1.0, 1.6 * edge)
+    signal = _paint(signal, _leaflets(points / size) * size, 0.7, edge)
 
-    signal = signal * (1.0 + 0.06 * _smooth_noise(rng, points, 4.0))
+    signal = signal * (1.0 + 0.10 * _smooth_noise(rng, points, 3.0))
     signal = signal * np.exp(0.13 * _smooth_noise(rng, points, 70.0) - 0.0016 * points[1])
     stored = np.clip(np.rint(_BLOOD_LEVEL * _rician(rng, signal, 0.06)), 0, 255).astype(np.int16)
     image = Volume(stored, geometry, name="Synthetic cardiac MR", modality="MR")
@@ -116,14 +120,19 @@ def _atrium(points: Field, rng: np.random.Generator) -> Field:
 def _left_ventricle(points: Field) -> Field:
     """Return the signed distance (mm) to the blood of the left ventricle, which begins at the mitral plane."""
     beyond = -_plane(points, _MITRAL_CENTRE, _MITRAL_NORMAL)
-    chamber = _tube(points, (15.0, -8.0, -9.0), (60.0, -42.0, -36.0), 12.5, 20.0)
+    chamber = _tube(points, (20.0, -13.0, -8.0), (56.0, -54.0, -24.0), 13.5, 26.0)
     return np.maximum(chamber, beyond)
+
+
+def _leaflets(points: Field) -> Field:
+    """Return the signed distance (mm) to the thin leaflets of the mitral valve."""
+    around = _ellipsoid(points, _MITRAL_CENTRE, (15.0, 15.0, 15.0))
+    return np.maximum(np.abs(_plane(points, _MITRAL_CENTRE, _MITRAL_NORMAL) - 1.2) - 0.7, around)
 
 
 def _surroundings(points: Field, edge: float, rng: np.random.Generator) -> Field:
     """Return the relative signal of everything around the left heart; ``edge`` is the softness of borders in mm."""
-    signal = np.full(points.shape[1:], _LUNG, dtype=np.float32)
-    signal = signal * (1.0 + 0.6 * _smooth_noise(rng, points, 5.0))
+    signal: Field = _LUNG * (1.0 + 0.6 * _smooth_noise(rng, points, 5.0))
     for start, end in (((-40, 10, 4), (-70, 28, 8)), ((-44, 16, -12), (-66, 36, -30)), ((44, 20, 2), (64, 34, -12))):
         signal = _paint(signal, _tube(points, start, end, 4.0, 1.5), 0.8, edge)  # vessels of the lungs
 
@@ -154,8 +163,8 @@ def _surroundings(points: Field, edge: float, rng: np.random.Generator) -> Field
         signal = _paint(signal, distance - 1.6, _WALL, edge)
         signal = _paint(signal, distance, 0.98, edge)
     for chamber in (
-        _ellipsoid(points, (-27.0, -27.0, -10.0), (19.0, 16.0, 24.0)),  # right atrium
-        _ellipsoid(points, (2.0, -50.0, -24.0), (34.0, 18.0, 26.0), turn=-0.25),  # right ventricle
+        _ellipsoid(points, (-27.0, -27.0, -14.0), (21.0, 17.0, 28.0)),  # right atrium
+        _ellipsoid(points, (4.0, -48.0, -26.0), (36.0, 21.0, 28.0), turn=-0.25),  # right ventricle
         _tube(points, (-31.0, -16.0, -60.0), (-30.0, -16.0, -10.0), 11.0, 11.0),  # inferior vena cava
     ):
         signal = _paint(signal, chamber, 0.95, edge)

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from types import FrameType
 
 # Some versions of typer hold a copy of click, others depend on it; this finds the base of usage errors in both.
-_USAGE_ERRORS = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+_UsageError: type[Exception] = next(
+    kind for kind in typer.BadParameter.__mro__ if issubclass(kind, Exception) and kind.__name__ == "ClickException"
+)
 _DEBUG = "--debug"
 
 
@@ -47,7 +49,7 @@ class CarefulGroup(TyperGroup):
         try:
             with _INTERRUPTION.watched():
                 return super().invoke(ctx)
-        except (typer.Exit, typer.Abort, _USAGE_ERRORS):
+        except (typer.Exit, typer.Abort, _UsageError):
             raise
         except (Cancelled, KeyboardInterrupt) as error:
             typer.echo("Cancelled.", err=True)

@@ -157,8 +157,8 @@ def _draw_slice(axes: Axes, shown: Slice, entries: list[Entry], window: tuple[fl
     axes.set_xlim(width / 2 - reach, width / 2 + reach)
     axes.set_ylim(height / 2 + reach, height / 2 - reach)
     axes.set_aspect("equal")
-    left, right, top, bottom = shown.letters
-    for letter, x, y in ((left, 0.025, 0.5), (right, 0.975, 0.5), (top, 0.5, 0.97), (bottom, 0.5, 0.03)):
+    places = ((0.025, 0.5), (0.975, 0.5), (0.5, 0.97), (0.5, 0.03))
+    for letter, (x, y) in zip(shown.letters, places, strict=True):
         _write(axes, x, y, letter, size=13, weight="bold", ha="center", va="center")
     _write(axes, 0.02, 0.975, shown.title, size=10, ha="left", va="top")
     _draw_scale_bar(axes, 2 * reach)
