@@ -75,7 +75,8 @@ def inference_config(
         "load_dict": {"model": "@network"},
     }
     config: dict[str, Any] = {
-        "imports": ["$import glob", "$import os"] + (["$import safetensors.torch"] if safetensors else []),
+        "imports": ["$import glob", "$import os"]
+        + (["$import safetensors.torch as safetensors_torch"] if safetensors else []),
         "bundle_root": ".",
         "dataset_dir": "$@bundle_root + '/images'",
         "output_dir": "$@bundle_root + '/eval'",
@@ -125,7 +126,7 @@ def inference_config(
     }
     if safetensors:
         config["initialize"] = [
-            f"$@network.load_state_dict(safetensors.torch.load_file(@bundle_root + '/{weights_file}'))"
+            f"$@network.load_state_dict(safetensors_torch.load_file(@bundle_root + '/{weights_file}'))"
         ]
     else:
         config["checkpointloader"] = load

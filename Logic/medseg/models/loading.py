@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickletools
 import zipfile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from medseg.errors import MedSegError, ModelError, UntrustedModelError
 
@@ -82,8 +83,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return _only_tensors(loaded, path)
 
 
-def pickle_globals(data: bytes) -> set[str]:
-    """Return the names (``module.name``) that unpickling ``data`` would import, without unpickling any of it.
+def pickle_globals(data: bytes | BinaryIO) -> set[str]:
+    """Return the names (``module.name``) that unpickling the one pickle ``data`` would import, without unpickling it.
 
     A name that the pickle puts together in a way that only running it would show is given as ``?``.
 
@@ -144,12 +145,11 @@ def _check_members(archive: zipfile.ZipFile, path: Path) -> None:
 
 def _refuse_bare_pickle(path: Path) -> None:
     """Refuse a file that is no archive; say what it would run when it is a pickle that would."""
-    with path.open("rb") as stream:
-        data = stream.read(_LARGEST_PICKLE)
-    try:
-        names = pickle_globals(data)
-    except Exception:  # noqa: BLE001 - no pickle either, whatever pickletools says
-        names = set()
+    names: set[str] = set()
+    with path.open("rb") as stream, contextlib.suppress(Exception):
+        # torch's old format is several pickles on end; the scan stops at what is no pickle, whatever that raises.
+        while stream.tell() < _LARGEST_PICKLE:
+            names |= pickle_globals(stream)
     _refuse_names(names, path)
     raise ModelError(f"The weights {path} are not an archive of tensors.", advice=_REINSTALL)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -135,12 +136,8 @@ def test_a_table_that_cannot_be_used_is_refused_with_its_reason(
 def test_any_file_is_a_table_or_a_read_error(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("labels") / "labels.csv"
     path.write_bytes(b",".join(column.encode() for column in COLUMNS) + b"\n" + content)
-    try:
-        table = read_labels(path)
-    except ReadError as error:
-        assert str(error)
-    else:
-        assert len(table) >= 1
+    with contextlib.suppress(ReadError):
+        assert len(read_labels(path)) >= 1
 
 
 def test_a_missing_file_is_a_read_error(tmp_path: Path) -> None:
