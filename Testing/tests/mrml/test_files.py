@@ -15,9 +15,11 @@ from medseg.mrml import (
     segmentation_to_node,
     statistics_to_table,
     volume_from_node,
+    volume_to_node,
     write_segmentation,
 )
 from medseg.segmentation.seg_nrrd import write_seg_nrrd
+from medseg.volumes import read_labelmap, read_volume
 from support.mrml import add_linear_transform_node, add_volume_node, new_mrml_application, oblique_matrix, tag_of
 from support.results import result_on
 
@@ -226,3 +228,19 @@ def test_a_scene_saved_to_a_folder_opens_as_it_was(
     assert other.scene.Connect()
     check_scene(other.scene, expected, a_result.labelmap.array)
     other.close()
+
+
+def test_a_real_left_atrium_is_the_same_in_the_scene_and_in_the_file(
+    a_scene: Any, shared_data: Path, tmp_path: Path
+) -> None:
+    folder = shared_data / "left-atrium-mr"
+    image = read_volume(folder / "la_001.nii.gz")
+    labels = read_labelmap(folder / "la_001_label.nii.gz").array.astype(np.uint8)
+    volume_node = volume_to_node(image, a_scene, "LGE")
+    back = volume_from_node(volume_node)
+    np.testing.assert_array_equal(back.array, image.array)
+    assert back.geometry.is_close(image.geometry, 1e-6)
+    result = result_on(back, labels)
+    write_segmentation(result, tmp_path / "out.seg.nrrd")
+    node = load(a_scene, tmp_path / "out.seg.nrrd")
+    np.testing.assert_array_equal(labelmap_from_segmentation(node, volume_node).array, labels)
