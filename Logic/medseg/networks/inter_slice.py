@@ -32,19 +32,21 @@ def positional_encoding(
     Parameters
     ----------
     positions
-        (S,) slice indices, or positions in units of a reference spacing.
+        (..., S) slice indices, or positions in units of a reference spacing.
     width
         Number of channels.
 
     Returns
     -------
     Tensor
-        (S, width), float32.
+        (..., S, width), float32.
     """
     channel = torch.arange(width, device=positions.device, dtype=torch.float32)
     odd = channel % 2 == 1
     exponent = torch.where(odd, channel - 1, channel) if style == "vaswani" else channel
-    angle = positions.to(torch.float32)[:, None] / torch.pow(torch.tensor(base), exponent / width).to(positions.device)
+    angle = positions.to(torch.float32)[..., None] / torch.pow(torch.tensor(base), exponent / width).to(
+        positions.device
+    )
     return torch.where(odd, torch.cos(angle), torch.sin(angle))
 
 
@@ -121,7 +123,7 @@ class InterSliceTransformer(nn.Module):
         features
             (B, S, C, h, w).
         positions
-            (S,) positions of the slices; slice indices 0 .. S-1 when omitted.
+            (S,), or (B, S) when the stacks differ: positions of the slices; indices 0 .. S-1 when omitted.
 
         Returns
         -------
@@ -153,7 +155,7 @@ class InterSliceTransformer(nn.Module):
             if positions is None:
                 positions = torch.arange(slices, device=features.device)
             encoding = positional_encoding(positions, channels, style=self.pe_style, base=self.pe_base)
-            encoded = features + encoding.to(features.dtype)[None, :, :, None, None]
+            encoded = features + encoding.to(features.dtype).reshape(-1, slices, channels, 1, 1)
 
         def heads_of(layer: nn.Conv2d, maps: Tensor) -> Tensor:
             flat = layer(maps.reshape(batch * slices, channels, height, width))

@@ -51,7 +51,8 @@ class TSFMUNet(nn.Module):
         The spatial axis (of I, J, K) along which slices are stacked; the last by default.
     spacing_aware
         Our extension, beyond the poster: positions are millimetres divided by ``reference_spacing`` instead of slice
-        indices. The caller sets :attr:`slice_spacing` (mm) before a pass; without it the reference spacing is assumed.
+        indices. The caller sets :attr:`slice_spacing` (mm, one number or one for each stack of the batch) before a
+        pass; without it the reference spacing is assumed.
     """
 
     def __init__(
@@ -90,7 +91,7 @@ class TSFMUNet(nn.Module):
         self.slice_axis = slice_axis
         self.spacing_aware = spacing_aware
         self.reference_spacing = reference_spacing
-        self.slice_spacing: float | None = None
+        self.slice_spacing: float | Tensor | None = None
         widths = [base * 2**level for level in range(depth + 1)]
 
         def layer(channels: int) -> InterSliceTransformer:
@@ -179,7 +180,8 @@ class TSFMUNet(nn.Module):
         index = torch.arange(slices, device=device, dtype=torch.float32)
         if not self.spacing_aware or self.slice_spacing is None:
             return index
-        return index * (self.slice_spacing / self.reference_spacing)
+        spacing = torch.as_tensor(self.slice_spacing, device=device, dtype=torch.float32)
+        return spacing[..., None] / self.reference_spacing * index
 
     @staticmethod
     def _mix(layer: nn.Module | None, flat: Tensor, batch: int, positions: Tensor) -> Tensor:

@@ -33,13 +33,14 @@ class _Patches(Dataset):
     def __init__(self, cases: Sequence[PreparedCase], sampler: PatchSampler, seed: int) -> None:
         self._cases, self._sampler, self._seed = cases, sampler, seed
 
-    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
         # Every case comes once in a round, in an order of the round's own.
         round_number, place = divmod(number, len(self._cases))
         order = torch.randperm(
             len(self._cases), generator=torch.Generator().manual_seed(self._seed * 7919 + round_number)
         )
-        return self._sampler.draw(self._cases[int(order[place])], self._seed * 1_000_003 + number)
+        case = self._cases[int(order[place])]
+        return *self._sampler.draw(case, self._seed * 1_000_003 + number), torch.tensor(case.spacing)
 
 
 class _Numbers(Sampler[int]):
@@ -74,7 +75,7 @@ class TrainingData(lightning.LightningDataModule):
         self._sampler = sampler
 
     def train_dataloader(self) -> DataLoader:
-        """Return ``steps_per_epoch`` batches of (image (B, 1, I, J, K), classes (B, I, J, K))."""
+        """Return ``steps_per_epoch`` batches: image (B, 1, I, J, K), classes (B, I, J, K), spacing (B, 3) in mm."""
         settings = self._recipe.optimisation
         return DataLoader(
             _Patches(self._training, self._sampler, self._recipe.seed),
@@ -89,7 +90,8 @@ class TrainingData(lightning.LightningDataModule):
         """Return the validation volumes, one a batch."""
         if not self._validation:
             return []
-        return DataLoader([(case.image, case.label) for case in self._validation], batch_size=1)
+        volumes = [(case.image, case.label, torch.tensor(case.spacing)) for case in self._validation]
+        return DataLoader(volumes, batch_size=1)  # type: ignore[arg-type]
 
 
 class TrainingModule(lightning.LightningModule):
@@ -107,11 +109,12 @@ class TrainingModule(lightning.LightningModule):
             DiceCELoss(to_onehot_y=True, softmax=True, include_background=False, batch=True, smooth_nr=1e-5)
         )
         self._inferer = SlidingWindowInferer(recipe.window.size, sw_batch_size=1, overlap=0.25, mode="gaussian")
-        self._intersections: list[Tensor] = []
+        self._scores: list[Tensor] = []
 
-    def training_step(self, batch: tuple[Tensor, Tensor], _index: int) -> Tensor:
+    def training_step(self, batch: tuple[Tensor, Tensor, Tensor], _index: int) -> Tensor:
         """Return the loss of a batch; a loss that is not a number stops the run with the batch saved."""
-        image, classes = batch
+        image, classes, spacing = batch
+        _tell_spacing(self.network, spacing)
         loss = self._loss(self.network(image), classes[:, None].to(torch.int64))
         if not torch.isfinite(loss):
             path = self._output / "bad_batch.pt"
@@ -132,23 +135,24 @@ class TrainingModule(lightning.LightningModule):
             for mean, value in zip(self.average.buffers(), self.network.buffers(), strict=True):
                 mean.copy_(value)
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], _index: int) -> None:
+    def validation_step(self, batch: tuple[Tensor, Tensor, Tensor], _index: int) -> None:
         """Collect the Dice of each class of a whole volume, on the network's grid."""
-        image, classes = batch
+        image, classes, spacing = batch
+        _tell_spacing(self.average, spacing)
         result = self._inferer(image, self.average).argmax(1)
         scores = []
         for index in range(1, self._classes):
             found, truth = result == index, classes == index
             total = found.sum() + truth.sum()
             scores.append(2.0 * (found & truth).sum() / total if total else torch.tensor(1.0, device=self.device))
-        self._intersections.append(torch.stack([score.to(torch.float32) for score in scores]))
+        self._scores.append(torch.stack([score.to(torch.float32) for score in scores]))
 
     def on_validation_epoch_end(self) -> None:
         """Log the mean and the worst Dice over classes and cases."""
-        if not self._intersections:
+        if not self._scores:
             return
-        scores = torch.stack(self._intersections)
-        self._intersections = []
+        scores = torch.stack(self._scores)
+        self._scores = []
         self.log("validation_dice", scores.mean(), prog_bar=True)
         self.log("validation_dice_worst", scores.mean(1).min(), prog_bar=True)
 
@@ -168,6 +172,12 @@ class TrainingModule(lightning.LightningModule):
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _tell_spacing(network: nn.Module, spacing: Tensor) -> None:
+    """Tell a network that asks for it how far apart the slices of each stack of the batch are (mm)."""
+    if hasattr(network, "slice_spacing"):
+        network.slice_spacing = spacing[:, int(network.slice_axis)]
 
 
 def _one_thread(_worker: int) -> None:

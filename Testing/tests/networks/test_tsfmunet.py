@@ -140,6 +140,16 @@ def test_spacing_changes_the_positions_only_when_the_network_is_aware_of_it() ->
     assert not torch.equal(aware(a_stack()), same)
 
 
+def test_each_stack_of_a_batch_may_have_its_own_spacing() -> None:
+    network = a_small_network(spacing_aware=True, reference_spacing=1.0)
+    both = torch.cat([a_stack(), a_stack()])
+    network.slice_spacing = torch.tensor([1.0, 4.0])
+    scores = network(both)
+    for index, spacing in enumerate((1.0, 4.0)):
+        network.slice_spacing = spacing
+        torch.testing.assert_close(scores[index : index + 1], network(a_stack()), atol=1e-5, rtol=1e-4)
+
+
 def test_the_attention_matrix_says_which_slice_informed_which() -> None:
     for attention in ("slice", "location"):
         matrix = a_small_network(attention=attention).attention_matrix(a_stack())
