@@ -86,7 +86,7 @@ def segmentation_to_node(
         target.SetName(scene.GenerateUniqueName(name or _default_name(result, volume_node)))
     else:
         target = node
-        scene.SaveStateForUndo(node)
+        scene.SaveStateForUndo()
         if name:
             node.SetName(name)
 

@@ -80,7 +80,7 @@ def statistics_to_table(
     if node is None:
         node = scene.AddNewNodeByClass("vtkMRMLTableNode", scene.GenerateUniqueName(name))
     else:
-        scene.SaveStateForUndo(node)
+        scene.SaveStateForUndo()
         node.SetName(name)
     modified = node.StartModify()
     try:
