@@ -208,7 +208,7 @@ class Volume:
         geometry = Geometry.from_lps(image.GetSize()[::-1], image.GetSpacing(), image.GetOrigin(), image.GetDirection())
         return cls(sitk.GetArrayFromImage(image), geometry, name=name, modality=modality)
 
-    def fitting(self, value: float) -> np.generic:
+    def fitting(self, value: float) -> Any:
         """Return ``value`` as a voxel of this volume's type.
 
         Raises
