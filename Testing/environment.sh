@@ -65,13 +65,13 @@ install_torch() {
   "$PYTHON" -c 'import torch' 2>/dev/null && return 0
   say "Installing PyTorch (this may take minutes)"
   # A wheel that this machine's pip is configured to find.
-  "$PYTHON" -m pip install --quiet --no-index --no-deps torch==2.13.0 >/dev/null 2>&1 && return 0
+  "$PYTHON" -m pip install -qq --no-index --no-deps torch==2.13.0 >/dev/null 2>&1 && return 0
   if command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null | grep -q GPU; then
-    "$PYTHON" -m pip install --quiet torch && return 0
+    "$PYTHON" -m pip install -qq torch && return 0
   elif [ "$(uname -s)" = Linux ]; then
-    "$PYTHON" -m pip install --quiet --index-url https://download.pytorch.org/whl/cpu torch && return 0
+    "$PYTHON" -m pip install -qq --index-url https://download.pytorch.org/whl/cpu torch && return 0
   fi
-  "$PYTHON" -m pip install --quiet torch || stop "PyTorch could not be installed; see the message of pip above."
+  "$PYTHON" -m pip install -qq torch || stop "PyTorch could not be installed; see the message of pip above."
 }
 
 # install_medseg EXTRA: the package, editable, with one extra; skipped when it was done for this pyproject.toml.
@@ -82,8 +82,8 @@ install_medseg() {
   install_torch
   say "Installing MedSeg and what it needs"
   # The environment is tried a second time because package servers drop connections.
-  "$PYTHON" -m pip install --quiet --editable "$ROOT[$1]" \
-    || "$PYTHON" -m pip install --quiet --editable "$ROOT[$1]" \
+  "$PYTHON" -m pip install -qq --editable "$ROOT[$1]" \
+    || "$PYTHON" -m pip install -qq --editable "$ROOT[$1]" \
     || stop "MedSeg could not be installed; see the message of pip above."
   cp "$ROOT/pyproject.toml" "$stamp"
 }
