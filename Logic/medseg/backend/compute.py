@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import gc
 import json
 import logging
 import os
@@ -97,6 +98,9 @@ class Computer:
             versions = self._loader()
         except Exception as error:  # noqa: BLE001 - a broken installation may raise anything; it is reported
             problem, details = describe_failure(error)
+        # What was imported stays; looking through it again after every job would take a second.
+        gc.collect()
+        gc.freeze()
         self._channel.send("ready", versions=versions, python=sys.version.split()[0], problem=problem, details=details)
         while True:
             job = self._jobs.get()

@@ -112,7 +112,8 @@ class Handler(BaseHTTPRequestHandler):
         del explain
         with contextlib.suppress(ValueError):
             message = message or HTTPStatus(code).phrase
-        self._unread = 1
+        # What follows a request that could not be parsed has no known length.
+        self._unread, self.close_connection = 0, True
         # A request that could not be parsed has set no version; the answer is HTTP/1.1 all the same.
         self.request_version = self.protocol_version
         self.command = getattr(self, "command", None) or "GET"
@@ -142,17 +143,18 @@ class Handler(BaseHTTPRequestHandler):
         if self.headers.get("Host", "").lower() not in self.server.hosts:
             raise Refusal(421, InputError("This worker answers on 127.0.0.1 only.", advice="Use its own address."))
         scheme, _, given = self.headers.get("Authorization", "").partition(" ")
-        token = given.strip().encode("utf-8", "surrogateescape")
+        # The standard library reads headers as Latin-1; this gives the bytes that were sent.
+        token = given.strip().encode("latin-1", "replace")
         if not hmac.compare_digest(token, self.server.token) or scheme.lower() != "bearer":
             raise Refusal(401, InputError("The token is missing or wrong.", advice="Start the worker again."))
 
     def _content_length(self) -> int:
         if self.headers.get("Transfer-Encoding"):
-            self._unread = 1
+            self.close_connection = True
             raise Refusal(411, InputError("A length is needed.", advice="Send the header Content-Length."))
         text = self.headers.get("Content-Length", "0").strip()
         if not re.fullmatch(r"[0-9]{1,15}", text) or len(self.headers.get_all("Content-Length", [])) > 1:
-            self._unread = 1
+            self.close_connection = True
             raise Refusal(400, InputError("The length is not a number.", advice="Check the header Content-Length."))
         return int(text)
 

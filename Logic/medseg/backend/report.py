@@ -47,5 +47,5 @@ def redact(text: str) -> str:
     """Replace the user's home folder, temporary folder and run folders, which hold names, by what they are."""
     for folder, word in ((str(Path.home()), "~"), (tempfile.gettempdir(), "<temporary>")):
         if len(folder) > len(os.sep):
-            text = text.replace(folder, word)
+            text = re.sub(rf"(?<![\w.-]){re.escape(folder)}(?![\w.-])", word, text)
     return re.sub(rf"{PREFIX}\w+", f"{PREFIX}…", text)

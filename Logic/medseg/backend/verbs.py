@@ -142,6 +142,5 @@ def prepare() -> dict[str, str]:
         if problem:
             message = f"The worker's Python environment has {problem}."
             raise WorkerError(message, advice="Update it there, or choose another environment in the settings.")
-    importlib.import_module("medseg.models")
-    importlib.import_module("medseg.segmentation")
+    importlib.import_module("medseg.segmentation.pipeline")
     return versions
