@@ -35,8 +35,8 @@ def clean_labels(
         Keep of every label only its largest connected part (26 neighbours, as MONAI's ``KeepLargestConnectedComponent``
         does by default); the rest becomes background. Of two parts of one size the first in memory order stays.
     fill_holes
-        Give a label the background that it encloses (background connected by its 26 neighbours, as MONAI's ``FillHoles``
-        does by default). Other than there, labels inside a hole keep their voxels.
+        Give a label the background that it encloses (connected by 26 neighbours, as MONAI's ``FillHoles`` does by
+        default). Other than there, labels inside a hole keep their voxels.
     minimum_voxels
         Connected parts of fewer voxels become background.
     progress

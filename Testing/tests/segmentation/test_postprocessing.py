@@ -111,6 +111,6 @@ def test_cleaning_works_on_labels_above_255():
 def test_cleaning_can_be_cancelled_between_two_labels():
     labels = random_labels()
     stop = []
-    progress = Progress(lambda fraction, text: stop.append(fraction), lambda: len(stop) > 1)
+    progress = Progress(lambda fraction, _: stop.append(fraction), lambda: len(stop) > 1)
     with pytest.raises(Cancelled):
         clean_labels(labels, [1, 2, 3], largest_component=True, progress=progress)

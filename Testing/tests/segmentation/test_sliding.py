@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from monai.inferers import SlidingWindowInferer
-from support.segmentation import random_network
 from torch import nn
 
 from medseg.errors import Cancelled, DeviceError, DeviceMemoryError, ModelError
@@ -15,6 +14,7 @@ from medseg.segmentation.grids import AxisSampling
 from medseg.segmentation.predictor import Predictor
 from medseg.segmentation.sliding import cut_window, segment_by_windows
 from medseg.segmentation.windows import importance_map, make_plan
+from support.segmentation import random_network
 
 CASES = [
     ((40, 30, 50), (16, 16, 16), 0.25),
@@ -152,7 +152,7 @@ class Broken(nn.Module):
 
 
 def test_a_network_that_gives_nan_is_told_in_a_sentence():
-    with pytest.raises(ModelError, match="not numbers.*install the model again"):
+    with pytest.raises(ModelError, match=r"not numbers.*install the model again"):
         run(an_image((24, 24, 24)), Broken(), (12, 12, 12), 0.0, 2)
 
 
@@ -175,7 +175,7 @@ def test_a_network_that_cannot_take_such_windows_is_told_in_a_sentence():
 @pytest.mark.parametrize("output", ["text", None, [], 3.0])
 def test_a_network_that_gives_no_scores_is_told_in_a_sentence(output):
     class Silent(nn.Module):
-        def forward(self, image):
+        def forward(self, _):
             return output
 
     with pytest.raises(ModelError, match="where scores were expected"):
@@ -239,16 +239,16 @@ def test_a_device_too_small_for_one_window_hands_over_to_the_cpu_and_says_so(mon
 )
 def test_a_cpu_without_memory_for_one_window_is_told_in_a_sentence(error):
     class Full(nn.Module):
-        def forward(self, image):
+        def forward(self, _):
             raise error
 
-    with pytest.raises(DeviceMemoryError, match="too little memory.*smaller model"):
+    with pytest.raises(DeviceMemoryError, match=r"too little memory.*smaller model"):
         run(an_image((16, 16, 16)), Full(), (12, 12, 12), 0.0, 2)
 
 
 def test_a_gpu_that_fails_is_told_with_the_way_round_it(monkeypatch):
     class Failing(nn.Module):
-        def forward(self, image):
+        def forward(self, _):
             raise RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED")
 
     predictor = Predictor(Failing())
@@ -264,7 +264,7 @@ def test_half_precision_that_overflows_is_given_up_for_the_rest(monkeypatch):
 
     predictor = Predictor(Overflowing())
     predictor.half_precision = True
-    monkeypatch.setattr(Predictor, "_precision", lambda self: torch.inference_mode())
+    monkeypatch.setattr(Predictor, "_precision", lambda _: torch.inference_mode())
     scores = list(predictor.scores([torch.ones(1, 4, 4, 4)]))
     assert torch.equal(scores[0], torch.ones(2, 4, 4, 4))
     assert "single precision" in predictor.notices[0]
@@ -272,7 +272,7 @@ def test_half_precision_that_overflows_is_given_up_for_the_rest(monkeypatch):
 
 def test_a_run_can_be_cancelled_between_two_windows():
     seen = []
-    progress = Progress(lambda fraction, text: seen.append(text), lambda: len(seen) >= 3)
+    progress = Progress(lambda _, text: seen.append(text), lambda: len(seen) >= 3)
     with pytest.raises(Cancelled):
         run(an_image((36, 36, 36)), random_network(2), (12, 12, 12), 0.0, 2, progress=progress)
     assert seen == ["Window 1 of 27", "Window 2 of 27", "Window 3 of 27"]

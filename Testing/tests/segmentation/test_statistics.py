@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.segmentation import label_table
 
 from medseg.errors import GeometryError, WriteError
 from medseg.segmentation import SegmentStatistics
 from medseg.segmentation.statistics import STATISTICS_COLUMNS, measure_segments, write_statistics_csv
 from medseg.volumes import Geometry, Volume
+from support.segmentation import label_table
 
 
 @settings(max_examples=40, deadline=None)
