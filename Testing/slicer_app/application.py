@@ -25,10 +25,11 @@ from PySide6.QtWidgets import QApplication, QWidget
 
 from . import dialogs, i18n, modules, packaging, parameter_nodes, sample_data, scripted_module, widgets
 from .pythonqt import signals
+from .pythonqt.backings import backing_of, not_offered
 from .pythonqt.modules import make_ctk, make_qt
 from .pythonqt.table import classes, module_names
 from .pythonqt.ui_loader import load_ui
-from .pythonqt.wrapper import PythonQtObject, backing_of, generated_class, not_offered, wrap
+from .pythonqt.wrapper import PythonQtObject, generated_class, wrap
 from .slicer_object import qSlicerApplication
 
 __all__ = ["SlicerApplication"]
@@ -236,7 +237,7 @@ class SlicerApplication:
         self._app._testing = enabled
 
     def loadModule(self, path: str | Path) -> modules.LoadedModule:
-        """Load a scripted module from its file as the application does at start-up, then say that start-up is complete.
+        """Load a scripted module from its file as the application does at start-up, and complete the start-up.
 
         Raises what the file or the module's constructor raises. A module that is loaded already is returned as it is.
         """
@@ -259,7 +260,7 @@ class SlicerApplication:
         QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete.value)
 
     def processEventsUntil(self, condition: Callable[[], Any], timeout_s: float = 30.0) -> None:
-        """Run the event loop until ``condition()`` is true; TimeoutError, with what left the slots, when it never is."""
+        """Run the event loop until ``condition()`` is true; TimeoutError, with what left the slots, if it never is."""
         ticks = QTimer()
         ticks.start(10)
         end = time.monotonic() + timeout_s
@@ -272,7 +273,7 @@ class SlicerApplication:
             QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete.value)
 
     def takeSlotErrors(self) -> list[BaseException]:
-        """The exceptions that left slots since the last call. A test that expects some takes them; reset raises the rest."""
+        """The exceptions that left slots and observers since the last call; reset raises those that nobody took."""
         errors = list(signals.slot_errors)
         signals.slot_errors.clear()
         return errors

@@ -1,7 +1,7 @@
 """Dialogs are recorded instead of shown, and questions are answered by the test.
 
-A modal dialog waits for a person; offscreen it would wait for ever. So every way to open one (slicer.util's displays, Qt's
-message, file and input dialogs, ``exec``) ends here. A question that the test has no answer for is an error.
+A modal dialog waits for a person; offscreen it would wait for ever. So every way to open one (slicer.util's displays,
+Qt's message, file and input dialogs, ``exec``) ends here. A question that the test has no answer for is an error.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def display(
     text: str,
     testingReturnValue: Any,
     mainWindowNeeded: bool = False,
-    parent: Any = None,  # noqa: ARG001 - the signature is Slicer's
+    parent: Any = None,
     windowTitle: str | None = None,
     **kwargs: Any,
 ) -> Any:
@@ -100,7 +100,7 @@ def display(
     return buttons or QMessageBox.StandardButton.Ok.value
 
 
-def message_box(text: str, parent: Any = None, **kwargs: Any) -> int:  # noqa: ARG001 - the signature is Slicer's
+def message_box(text: str, parent: Any = None, **kwargs: Any) -> int:
     """In place of slicer.util.messageBox."""
     buttons = int(kwargs.get("standardButtons") or 0)
     details, title = kwargs.get("detailedText", ""), kwargs.get("windowTitle", "")
@@ -111,7 +111,7 @@ def message_box(text: str, parent: Any = None, **kwargs: Any) -> int:  # noqa: A
     return _as_button(dialogs.answer("question", text, title, details), buttons)
 
 
-def delay_display(message: str, autoCloseMsec: int = 1000, parent: Any = None, **_kwargs: Any) -> None:  # noqa: ARG001
+def delay_display(message: str, autoCloseMsec: int = 1000, parent: Any = None, **_kwargs: Any) -> None:
     """In place of slicer.util.delayDisplay: logs and processes events, and does not wait."""
     logging.getLogger().info(message)
     dialogs.record("info", message, shown=autoCloseMsec < 0 or autoCloseMsec >= 400)

@@ -1,6 +1,6 @@
 """Reading and writing nodes by file type: what slicer.util's load and save functions ask for.
 
-A stand-in for qSlicerCoreIOManager over the real storage nodes and logics of slicer-core; it knows the file types below.
+A stand-in for qSlicerCoreIOManager over the real storage nodes and logics of slicer-core; it knows the types below.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 import slicer
 from PySide6.QtCore import QObject
 
-from .pythonqt.wrapper import register_backing
+from .pythonqt.backings import register_backing
 
 # File type -> file name endings, the first that fits wins.
 TYPES: dict[str, tuple[str, ...]] = {

@@ -12,14 +12,49 @@ from pathlib import Path
 
 TABLE = Path(__file__).with_name("api_table.json")
 
-CTK = """ctkCheckBox ctkCheckablePushButton ctkCollapsibleButton ctkCollapsibleGroupBox ctkColorPickerButton ctkComboBox
-ctkDirectoryButton ctkDoubleRangeSlider ctkDoubleSlider ctkDoubleSpinBox ctkExpandableWidget ctkFittedTextBrowser
-ctkMenuButton ctkMessageBox ctkPathLineEdit ctkPushButton ctkRangeWidget ctkSearchBox ctkSliderWidget""".split()
+CTK = [
+    "ctkCheckBox",
+    "ctkCheckablePushButton",
+    "ctkCollapsibleButton",
+    "ctkCollapsibleGroupBox",
+    "ctkColorPickerButton",
+    "ctkComboBox",
+    "ctkDirectoryButton",
+    "ctkDoubleRangeSlider",
+    "ctkDoubleSlider",
+    "ctkDoubleSpinBox",
+    "ctkExpandableWidget",
+    "ctkFittedTextBrowser",
+    "ctkMenuButton",
+    "ctkMessageBox",
+    "ctkPathLineEdit",
+    "ctkPushButton",
+    "ctkRangeWidget",
+    "ctkSearchBox",
+    "ctkSliderWidget",
+]
 
-SLICER = """qMRMLCollapsibleButton qMRMLNodeComboBox qMRMLRangeWidget qMRMLSegmentationShow3DButton qMRMLSegmentsTableView
-qMRMLSliderWidget qMRMLSpinBox qMRMLTableView qMRMLWidget qSlicerAbstractModuleWidget qSlicerCoreIOManager qSlicerIOManager
-qSlicerLayoutManager qSlicerLoadableModule qSlicerModuleFactoryManager qSlicerModuleManager qSlicerScriptedLoadableModule
-qSlicerScriptedLoadableModuleWidget qSlicerWidget""".split()
+SLICER = [
+    "qMRMLCollapsibleButton",
+    "qMRMLNodeComboBox",
+    "qMRMLRangeWidget",
+    "qMRMLSegmentationShow3DButton",
+    "qMRMLSegmentsTableView",
+    "qMRMLSliderWidget",
+    "qMRMLSpinBox",
+    "qMRMLTableView",
+    "qMRMLWidget",
+    "qSlicerAbstractModuleWidget",
+    "qSlicerCoreIOManager",
+    "qSlicerIOManager",
+    "qSlicerLayoutManager",
+    "qSlicerLoadableModule",
+    "qSlicerModuleFactoryManager",
+    "qSlicerModuleManager",
+    "qSlicerScriptedLoadableModule",
+    "qSlicerScriptedLoadableModuleWidget",
+    "qSlicerWidget",
+]
 
 # Not classes of their own in the list, but single objects: the application knows their class names.
 OBJECTS = {

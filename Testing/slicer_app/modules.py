@@ -7,14 +7,15 @@ import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import slicer
 from PySide6.QtCore import Property, QObject, Signal
 from PySide6.QtGui import QIcon
 from PySide6.QtWidgets import QVBoxLayout, QWidget
 
-from .pythonqt.wrapper import register_backing, wrap
+from .pythonqt.backings import register_backing
+from .pythonqt.wrapper import wrap
 from .widgets.mrml import SCENE_CHANGED, _KnowsScene
 from .widgets.properties import stored
 
@@ -91,7 +92,7 @@ class qSlicerScriptedLoadableModuleWidget(_KnowsScene, QWidget):
     """The widget around a scripted panel; ``self()`` is the object of the module's own widget class."""
 
     mrmlSceneChanged = Signal(object)
-    SIGNALS = SCENE_CHANGED
+    SIGNALS: ClassVar[dict[str, str]] = SCENE_CHANGED
 
     def __init__(self, module: qSlicerScriptedLoadableModule) -> None:
         super().__init__()
@@ -215,7 +216,7 @@ class qSlicerModuleManager(QObject):
 
     moduleLoaded = Signal(str)
     moduleAboutToBeUnloaded = Signal(str)
-    SIGNALS = {
+    SIGNALS: ClassVar[dict[str, str]] = {
         "moduleLoaded(QString)": "moduleLoaded",
         "moduleAboutToBeUnloaded(QString)": "moduleAboutToBeUnloaded",
     }

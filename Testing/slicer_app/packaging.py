@@ -94,7 +94,7 @@ def pip_ensure(
     constraints: str | Path | None = None,
     skip_packages: list[str] | None = None,
     prompt_install: bool = True,
-    prompt_restart: bool = True,  # noqa: ARG001 - nothing is installed, so nothing needs a restart
+    prompt_restart: bool = True,
     requester: str | None = None,
     skip_in_testing: bool = True,
     show_progress: bool = True,
@@ -124,13 +124,13 @@ def pip_ensure(
 
 def pip_install(
     requirements: str | list[str],
-    constraints: str | Path | None = None,  # noqa: ARG001 - nothing is installed
+    constraints: str | Path | None = None,
     no_deps_requirements: str | list[str] | None = None,
     skip_packages: list[str] | None = None,
     blocking: bool = True,
-    show_progress: bool = True,  # noqa: ARG001 - nothing is installed
-    requester: str | None = None,  # noqa: ARG001 - nothing is installed
-    logCallback: _Callable[[str], None] | None = None,  # noqa: ARG001 - nothing is installed
+    show_progress: bool = True,
+    requester: str | None = None,
+    logCallback: _Callable[[str], None] | None = None,
     completedCallback: _Callable[[int], None] | None = None,
 ) -> list[str] | None:
     """Record what would be installed."""

@@ -1,7 +1,7 @@
 """The module ``SampleData`` as other modules use it: registering data sets and loading one.
 
-A stand-in for Modules/Scripted/SampleData: it has no panel and no data sets of its own, and it reads ``file:`` addresses
-only, so that no test depends on the network.
+A stand-in for Modules/Scripted/SampleData: it has no panel and no data sets of its own, and it reads ``file:``
+addresses only, so that no test depends on the network.
 """
 
 from __future__ import annotations
@@ -157,7 +157,10 @@ class SampleDataLogic:
         return str(target)
 
     def downloadFromSource(
-        self, source: SampleDataSource, maximumAttemptsCount: int = 3, forceDownload: bool = False
+        self,
+        source: SampleDataSource,
+        maximumAttemptsCount: int = 3,  # noqa: ARG002 - a local file is there at once or never
+        forceDownload: bool = False,
     ) -> list:
         """The loaded nodes, or the paths of the files when nothing is loaded."""
         nodes, paths = [], []

@@ -7,7 +7,7 @@ import os
 import platform
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import slicer
 from PySide6.QtCore import Property, QCoreApplication, QObject, QProcessEnvironment, QSettings, Signal
@@ -15,17 +15,46 @@ from PySide6.QtWidgets import QApplication
 
 from .io_manager import qSlicerIOManager
 from .modules import qSlicerModuleManager
+from .pythonqt.backings import register_backing
 from .pythonqt.table import versions
-from .pythonqt.wrapper import register_backing
 
 logger = logging.getLogger(__name__)
 
 # What slicer.app inherits from QApplication and the stand-in hands on unchanged.
 INHERITED = frozenset(
-    """activeModalWidget activePopupWidget activeWindow allWidgets applicationDirPath applicationFilePath applicationPid
-    arguments clipboard desktopFileName focusWidget font hasPendingEvents isRightToLeft isLeftToRight keyboardModifiers
-    mouseButtons overrideCursor palette restoreOverrideCursor screens sendPostedEvents setFont setOverrideCursor setPalette
-    changeOverrideCursor style styleHints topLevelWidgets translate widgetAt""".split()
+    [
+        "activeModalWidget",
+        "activePopupWidget",
+        "activeWindow",
+        "allWidgets",
+        "applicationDirPath",
+        "applicationFilePath",
+        "applicationPid",
+        "arguments",
+        "clipboard",
+        "desktopFileName",
+        "focusWidget",
+        "font",
+        "hasPendingEvents",
+        "isRightToLeft",
+        "isLeftToRight",
+        "keyboardModifiers",
+        "mouseButtons",
+        "overrideCursor",
+        "palette",
+        "restoreOverrideCursor",
+        "screens",
+        "sendPostedEvents",
+        "setFont",
+        "setOverrideCursor",
+        "setPalette",
+        "changeOverrideCursor",
+        "style",
+        "styleHints",
+        "topLevelWidgets",
+        "translate",
+        "widgetAt",
+    ]
 )
 
 
@@ -37,7 +66,7 @@ class qSlicerApplication(QObject):
     renderPaused = Signal(bool)
     aboutToQuit = Signal()
     usageEventLogged = Signal(str, str)
-    SIGNALS = {
+    SIGNALS: ClassVar[dict[str, str]] = {
         "startupCompleted()": "startupCompleted",
         "mrmlSceneChanged(vtkMRMLScene*)": "mrmlSceneChanged",
         "renderPaused(bool)": "renderPaused",
@@ -147,7 +176,8 @@ class qSlicerApplication(QObject):
         message = f"the code under test quit the application with status {status}"
         raise SystemExit(message)
 
-    quit = exit
+    def quit(self) -> None:
+        self.exit()
 
     def restart(self) -> None:
         raise SystemExit("the code under test restarted the application")

@@ -1,7 +1,7 @@
 """The module ``slicer.parameterNodeWrapper``: typed parameters on a real parameter node, bound to widgets.
 
-A stand-in: written anew after the behaviour of Slicer's own (Base/Python/slicer/parameterNodeWrapper). Generated panels,
-ranges, colours and parameters of the type Any are not offered.
+A stand-in: written anew after the behaviour of Slicer's own (Base/Python/slicer/parameterNodeWrapper). Generated
+panels, ranges, colours and parameters of the type Any are not offered.
 """
 
 from .annotations import (

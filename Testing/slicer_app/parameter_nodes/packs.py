@@ -89,7 +89,7 @@ class _Pack:
             raise TypeError(message)
         given |= named
         for name, info in self.allParameters.items():
-            setattr(self, name, given[name] if name in given else info.default.value)
+            setattr(self, name, given.get(name, info.default.value))
 
     def _pack_changed(self) -> None:
         if self.__dict__.get("_save") is not None:

@@ -289,8 +289,8 @@ class NoneSerializer(Serializer):
     def default(self) -> Any:
         return None
 
-    def write(self, parameterNode: Any, name: str, value: Any) -> None:
+    def write(self, parameterNode: Any, name: str, value: Any) -> None:  # noqa: ARG002 - it is None
         parameterNode.SetParameter(name, "True")
 
-    def read(self, parameterNode: Any, name: str) -> Any:
+    def read(self, parameterNode: Any, name: str) -> Any:  # noqa: ARG002 - there is one value only
         return None

@@ -8,9 +8,10 @@ from typing import Any
 
 from PySide6 import QtCore
 
+from .backings import UNLISTED, backing_of
 from .table import classes
 from .values import EnumValue
-from .wrapper import UNLISTED, backing_of, generated_class
+from .wrapper import generated_class
 
 
 class QtNamespace:
@@ -20,7 +21,7 @@ class QtNamespace:
         found = getattr(QtCore.Qt, name, None)
         if not isinstance(found, enum.Enum):
             message = f"type object 'Qt' has no attribute '{name}'"
-            raise AttributeError(message)
+            raise AttributeError(message)  # noqa: TRY004 - the name does not exist
         return EnumValue(found)
 
 

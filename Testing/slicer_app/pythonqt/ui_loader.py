@@ -11,8 +11,10 @@ from PySide6.QtCore import QBuffer, QByteArray, QDir, QMetaObject, QObject
 from PySide6.QtUiTools import QUiLoader
 from PySide6.QtWidgets import QWidget
 
+from .backings import backing_of, has_property, not_offered
+from .qobject import connect
 from .table import ClassFacts, classes
-from .wrapper import PythonQtObject, backing_of, connect, has_property, not_offered, wrap
+from .wrapper import PythonQtObject, wrap
 
 logger = logging.getLogger(__name__)
 
@@ -83,8 +85,8 @@ def _object(root: QWidget, name: str, path: Path) -> PythonQtObject:
 def load_ui(path: str | Path) -> Any:
     """The top widget of a ``.ui`` file, wrapped.
 
-    Raises RuntimeError, as slicer.util.loadUI does, when there is no such file, and UiError (a RuntimeError) for a class,
-    property, signal or slot that the real widgets lack. Dynamic properties must say ``stdset="0"``.
+    Raises RuntimeError, as slicer.util.loadUI does, when there is no such file, and UiError (a RuntimeError) for a
+    class, property, signal or slot that the real widgets lack. Dynamic properties must say ``stdset="0"``.
     """
     path = Path(path)
     if not path.is_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import inspect
 from typing import Any
@@ -70,13 +71,11 @@ def with_enums(function: Any, arguments: list[Any]) -> list[list[Any]]:
     """The argument lists in which plain numbers became the enumerators that an overload of ``function`` asks for."""
     variants = []
     for enums in parameter_enums(function, len(arguments)):
-        try:
-            variants.append(
-                [
-                    enums[i](a) if i in enums and isinstance(a, int) and not isinstance(a, enum.Enum) else a
-                    for i, a in enumerate(arguments)
-                ]
-            )
-        except ValueError:
-            continue
+        with contextlib.suppress(ValueError):
+            variants.append([_typed(a, enums.get(i)) for i, a in enumerate(arguments)])
     return variants
+
+
+def _typed(argument: Any, kind: type[enum.Enum] | None) -> Any:
+    number = isinstance(argument, int) and not isinstance(argument, enum.Enum)
+    return kind(argument) if number and kind is not None else argument

@@ -1,7 +1,7 @@
 """The objects that a scripted module holds: each wraps one PySide6 object and offers what the real class offers.
 
-Reading or writing a name that the real application lacks raises AttributeError, in PythonQt's words. A name that the real
-application has and the stand-in does not raises NotImplementedError, so that nothing is accepted silently.
+Reading or writing a name that the real application lacks raises AttributeError, in PythonQt's words. A name that the
+real application has and the stand-in does not raises NotImplementedError, so that nothing is accepted silently.
 """
 
 from __future__ import annotations
@@ -10,95 +10,23 @@ import contextlib
 import enum
 import functools
 import inspect
-import logging
 import weakref
 from collections.abc import Callable
 from typing import Any
 
 import shiboken6
-from PySide6 import QtCore, QtGui, QtWidgets
-from PySide6.QtCore import QMetaObject, QObject
+from PySide6 import QtCore
+from PySide6.QtCore import QObject
 
 from . import signals
-from .table import PROPERTY_ALIASES, UNDERSCORED, ClassFacts, Kind, classes
+from .backings import VIRTUAL, backing_of, facts_of, not_offered, qt_properties
+from .table import PROPERTY_ALIASES, UNDERSCORED, ClassFacts, Kind
 from .values import EnumValue, with_enums
 
-logger = logging.getLogger(__name__)
-
-# Classes that calls return and that the list of the real application does not describe. They exist there; their names
-# are taken from Qt itself.
-UNLISTED = (
-    "QByteArray",
-    "QHeaderView",
-    "QLayoutItem",
-    "QModelIndex",
-    "QProcessEnvironment",
-    "QProgressDialog",
-    "QScreen",
-    "QScrollBar",
-    "QSpacerItem",
-    "QTextCursor",
-    "QTextDocument",
-    "QWidgetItem",
-)
-
-# Virtual functions are called from C++: a Python class that overrides one would be called in Slicer and not here.
-VIRTUAL = frozenset(
-    name
-    for name in classes()["QWidget"].names | classes()["QObject"].names
-    if name.endswith("Event") or name in {"event", "eventFilter"}
-)
-
 _generated: dict[str, type] = {}
-_backings: dict[str, type] = {}
 
-
-def register_backing(*backings: type) -> None:
-    """Offer widgets of the stand-in's own, written in Python, under their class names."""
-    for backing in backings:
-        _backings[backing.__name__] = backing
-
-
-def backing_of(name: str) -> type | None:
-    """The PySide6 class that does the work for the real class ``name``."""
-    if name in _backings:
-        return _backings[name]
-    for module in (QtWidgets, QtGui, QtCore):
-        found = getattr(module, name, None)
-        if isinstance(found, type):
-            return found
-    return None
-
-
-@functools.cache
-def facts_of(name: str) -> ClassFacts | None:
-    """What the real class ``name`` offers; for an unlisted class what Qt itself says."""
-    if name in classes():
-        return classes()[name]
-    if name not in UNLISTED:
-        return None
-    backing = backing_of(name)
-    assert backing is not None
-    names = {n for n in dir(backing) if not n.startswith("_")}
-    enums = [found for n in names if isinstance(found := getattr(backing, n), enum.EnumType)]
-    names |= {member for kind in enums for member in kind.__members__}
-    properties: set[str] = set()
-    signatures: list[str] = []
-    base = ""
-    if issubclass(backing, QObject):
-        meta = backing.staticMetaObject
-        properties = {meta.property(i).name() for i in range(meta.propertyCount())}
-        methods = (meta.method(i) for i in range(meta.methodCount()))
-        signal_type = QtCore.QMetaMethod.MethodType.Signal
-        signatures = [bytes(m.methodSignature()).decode() for m in methods if m.methodType() == signal_type]
-        base = "QWidget" if issubclass(backing, QtWidgets.QWidget) else "QObject"
-    return ClassFacts(
-        name, "qt", base, frozenset(properties), tuple(signatures), frozenset(), frozenset(names - properties)
-    )
-
-
-def not_offered(class_name: str, attribute: str) -> NotImplementedError:
-    return NotImplementedError(f"{class_name}.{attribute} exists in 3D Slicer, but the stand-in does not offer it")
+# Functions that PythonQt gives every QObject, by name: see qobject.py.
+SPECIAL: dict[str, Callable] = {}
 
 
 class PythonQtClass(type):
@@ -210,7 +138,7 @@ def _pointer(cpp: Any) -> int:
     return shiboken6.getCppPointer(cpp)[0]
 
 
-def _record_of(cpp: QObject) -> _Record:
+def record_of(cpp: QObject) -> _Record:
     pointer = _pointer(cpp)
     if pointer not in _records:
         _records[pointer] = _Record()
@@ -263,7 +191,8 @@ class PythonQtObject(metaclass=PythonQtClass):
         elif "_facts" not in vars(type(self)):
             object.__setattr__(self, name, value)
         else:
-            message = f"'{name}' does not exist on {self._facts.name} and creating new attributes on C++ objects is not allowed"
+            where = f"{self._facts.name} and creating new attributes on C++ objects is not allowed"
+            message = f"'{name}' does not exist on {where}"
             raise AttributeError(message)
 
     def _real_name(self, name: str) -> str:
@@ -351,28 +280,6 @@ def _is_python_property(cpp: Any, name: str) -> bool:
     return isinstance(found, property | QtCore.Property)
 
 
-_properties: dict[type, dict[str, bool]] = {}
-
-
-def qt_properties(cls: type, instance: QObject | None = None) -> dict[str, bool]:
-    """The Qt properties of a class by name, and whether each can be written.
-
-    Asked once for each class: PySide6 may hand out a static meta-object that it has deleted already.
-    """
-    if cls not in _properties:
-        owner = instance if instance is not None else cls()
-        meta = owner.metaObject()
-        found = (meta.property(i) for i in range(meta.propertyCount()))
-        _properties[cls] = {p.name(): p.isWritable() for p in found}
-    return _properties[cls]
-
-
-def has_property(backing: type, name: str) -> bool:
-    """Whether the widgets of a class have a Qt property ``name``."""
-    own = inspect.getattr_static(backing, name, None)
-    return isinstance(own, QtCore.Property) or name in qt_properties(backing)
-
-
 def _existing(cpp: Any, name: str, class_name: str) -> Any:
     try:
         return getattr(cpp, name)
@@ -380,8 +287,8 @@ def _existing(cpp: Any, name: str, class_name: str) -> Any:
         raise not_offered(class_name, name) from None
 
 
-# ---- conversion --------------------------------------------------------------------------------------------------------
-def to_qt(value: Any) -> Any:
+# ---- conversion ----------------------------------------------------------------------------------------------------
+def to_qt(value: Any) -> Any:  # noqa: PLR0911 - one return for each kind of value
     """What PySide6 takes for a value of the scripted module."""
     if isinstance(value, PythonQtObject):
         return value._cpp
@@ -399,7 +306,7 @@ def to_qt(value: Any) -> Any:
 
 
 def to_python(value: Any) -> Any:
-    """What the scripted module gets for a value of PySide6: enumerators as numbers, lists as tuples, objects wrapped."""
+    """What the scripted module gets for a value of PySide6: numbers for enumerators, tuples for lists, wrappers."""
     if isinstance(value, enum.Enum):
         return EnumValue(value)
     if isinstance(value, list | tuple):
@@ -414,7 +321,7 @@ def to_python(value: Any) -> Any:
 def wrap(cpp: Any) -> PythonQtObject:
     """The wrapper of a PySide6 object: the same one as long as somebody holds it."""
     if isinstance(cpp, QObject):
-        known = _record_of(cpp).wrapper()
+        known = record_of(cpp).wrapper()
         if known is not None and shiboken6.isValid(known._cpp):
             return known
     for cls in type(cpp).__mro__:
@@ -433,7 +340,7 @@ def wrap(cpp: Any) -> PythonQtObject:
 def _remember(wrapper: PythonQtObject) -> None:
     if not isinstance(wrapper._cpp, QObject):
         return
-    record = _record_of(wrapper._cpp)
+    record = record_of(wrapper._cpp)
     if "_facts" in vars(type(wrapper)):
         record.wrapper = weakref.ref(wrapper)
     else:
@@ -460,97 +367,3 @@ def generated_class(name: str) -> type:
             name, (base,), {"_facts": facts, "_backing": backing, "__module__": "PythonQt"}
         )
     return _generated[name]
-
-
-# ---- functions that PythonQt gives every QObject ---------------------------------------------------------------------------
-def connect(self: PythonQtObject, signature: str, *target: Any) -> bool:
-    """``connect('clicked(bool)', f)`` or ``connect('clicked(bool)', receiver, 'setEnabled(bool)')``."""
-    normalized = bytes(QMetaObject.normalizedSignature(signature)).decode()
-    if normalized not in self._facts.all_signals() and normalized not in signals.python_signals(self._cpp):
-        logger.warning("QObject::connect: No such signal %s::%s", self._facts.name, signature)
-        return False
-    function = target[0]
-    if len(target) == 2:
-        function = _slot_of(target[0], target[1])
-        if function is None:
-            return False
-    if not callable(function):
-        message = f"connect() needs a callable, not {type(function).__name__}"
-        raise TypeError(message)
-    slot = signals.make_slot(function, signals.arity_of(normalized), to_python)
-    undo = signals.plug(self._cpp, normalized, slot)
-    _record_of(self._cpp).connections.append(signals.Connection(normalized, function, undo))
-    return True
-
-
-def _slot_of(receiver: PythonQtObject, signature: str) -> Callable | None:
-    normalized = bytes(QMetaObject.normalizedSignature(signature)).decode()
-    if normalized not in receiver._facts.all_slots() | receiver._facts.all_signals():
-        logger.warning("QObject::connect: No such slot %s::%s", receiver._facts.name, signature)
-        return None
-    name, arity = normalized.partition("(")[0], signals.arity_of(normalized)
-    call = getattr(receiver, name)
-
-    def slot(*arguments: Any) -> None:
-        call(*arguments[:arity])
-
-    return slot
-
-
-def disconnect(self: PythonQtObject, signature: str, *target: Any) -> bool:
-    normalized = bytes(QMetaObject.normalizedSignature(signature)).decode()
-    record = _record_of(self._cpp)
-    matching = [c for c in record.connections if c.signature == normalized and (not target or c.function == target[0])]
-    for connection in matching:
-        record.connections.remove(connection)
-        connection.undo()
-    return bool(matching)
-
-
-def _wanted_classes(kinds: Any) -> tuple[str, ...]:
-    kinds = kinds if isinstance(kinds, list | tuple) else [kinds]
-    return tuple(kind if isinstance(kind, str) else kind._facts.name for kind in kinds)
-
-
-def find_children(self: PythonQtObject, kinds: Any, name: str = "") -> tuple[PythonQtObject, ...]:
-    wanted = _wanted_classes(kinds)
-    found = []
-    for child in self._cpp.findChildren(QObject):
-        if name and child.objectName() != name:
-            continue
-        if any(child.inherits(kind) for kind in wanted):
-            found.append(wrap(child))
-    return tuple(found)
-
-
-def find_child(self: PythonQtObject, kind: Any, name: str = "") -> PythonQtObject | None:
-    return next(iter(find_children(self, kind, name)), None)
-
-
-def class_name(self: PythonQtObject) -> str:
-    return self._cpp.metaObject().className()
-
-
-def delete(self: PythonQtObject) -> None:
-    shiboken6.delete(self._cpp)
-
-
-def _unsupported(name: str) -> Callable:
-    def refuse(self: PythonQtObject, *_arguments: Any) -> None:
-        raise not_offered(self._facts.name, name)
-
-    return refuse
-
-
-SPECIAL: dict[str, Callable] = {
-    "connect": connect,
-    "disconnect": disconnect,
-    "findChild": find_child,
-    "findChildren": find_children,
-    "className": class_name,
-    "delete": delete,
-    "installEventFilter": _unsupported("installEventFilter"),
-    "removeEventFilter": _unsupported("removeEventFilter"),
-    "sender": _unsupported("sender"),
-    "metaObject": _unsupported("metaObject"),
-}

@@ -3,7 +3,7 @@
 Each is a stand-in: it follows the properties, signals and behaviour of the real widget, not its drawing.
 """
 
-from ..pythonqt.wrapper import register_backing
+from ..pythonqt.backings import register_backing
 from . import ctk, ctk_numbers, mrml, node_combo_box, segments
 
 register_backing(*ctk.WIDGETS, *ctk_numbers.WIDGETS, *mrml.WIDGETS, *node_combo_box.WIDGETS, *segments.WIDGETS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from PySide6.QtCore import Property, QDir, QEvent, QRect, QSettings, QSize, Qt, QUrl, Signal
 from PySide6.QtGui import QAction, QIcon, QPainter, QTextOption
@@ -78,7 +78,7 @@ class ctkCollapsibleButton(_Collapsible, QAbstractButton):
     _is_collapsed = False
     _forcing = False
     contentsCollapsed = Signal(bool)
-    SIGNALS = {"contentsCollapsed(bool)": "contentsCollapsed"}
+    SIGNALS: ClassVar[dict[str, str]] = {"contentsCollapsed(bool)": "contentsCollapsed"}
 
     def __init__(self, *arguments: Any) -> None:
         text = arguments[0] if arguments and isinstance(arguments[0], str) else ""
@@ -272,7 +272,10 @@ class ctkPathLineEdit(_PathEdit):
 
     currentPathChanged = Signal(str)
     validInputChanged = Signal(bool)
-    SIGNALS = {"currentPathChanged(QString)": "currentPathChanged", "validInputChanged(bool)": "validInputChanged"}
+    SIGNALS: ClassVar[dict[str, str]] = {
+        "currentPathChanged(QString)": "currentPathChanged",
+        "validInputChanged(bool)": "validInputChanged",
+    }
 
     def __init__(self, *arguments: Any) -> None:
         parents = [a for a in arguments if isinstance(a, QWidget)]
@@ -367,7 +370,10 @@ class ctkDirectoryButton(_PathEdit):
 
     directoryChanged = Signal(str)
     directorySelected = Signal(str)
-    SIGNALS = {"directoryChanged(QString)": "directoryChanged", "directorySelected(QString)": "directorySelected"}
+    SIGNALS: ClassVar[dict[str, str]] = {
+        "directoryChanged(QString)": "directoryChanged",
+        "directorySelected(QString)": "directorySelected",
+    }
 
     def __init__(self, *arguments: Any) -> None:
         start = next((a for a in arguments if isinstance(a, str)), ".")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from PySide6.QtCore import Property, Qt, Signal
 from PySide6.QtWidgets import QDoubleSpinBox, QHBoxLayout, QSlider, QWidget
@@ -33,7 +33,7 @@ class ctkDoubleSpinBox(_Spin):
     valueTextChanged = Signal(str)
     editingFinished = Signal()
     decimalsChanged = Signal(int)
-    SIGNALS = {
+    SIGNALS: ClassVar[dict[str, str]] = {
         "valueChanged(double)": "valueChanged",
         "valueChanged(QString)": "valueTextChanged",
         "editingFinished()": "editingFinished",
@@ -77,7 +77,7 @@ class ctkSliderWidget(_Spin):
     valueChanged = Signal(float)
     valueIsChanging = Signal(float)
     decimalsChanged = Signal(int)
-    SIGNALS = {
+    SIGNALS: ClassVar[dict[str, str]] = {
         "valueChanged(double)": "valueChanged",
         "valueIsChanging(double)": "valueIsChanging",
         "decimalsChanged(int)": "decimalsChanged",
@@ -145,7 +145,7 @@ class ctkRangeWidget(_Spin):
     minimumValueChanged = Signal(float)
     maximumValueChanged = Signal(float)
     rangeChanged = Signal(float, float)
-    SIGNALS = {
+    SIGNALS: ClassVar[dict[str, str]] = {
         "valuesChanged(double,double)": "valuesChanged",
         "minimumValueChanged(double)": "minimumValueChanged",
         "maximumValueChanged(double)": "maximumValueChanged",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import vtk
 from PySide6.QtCore import Property, QAbstractTableModel, QModelIndex, Qt, Signal
@@ -31,17 +31,17 @@ class _KnowsScene:
 
 class qMRMLWidget(_KnowsScene, QWidget):
     mrmlSceneChanged = Signal(object)
-    SIGNALS = SCENE_CHANGED
+    SIGNALS: ClassVar[dict[str, str]] = SCENE_CHANGED
 
 
 class qSlicerWidget(_KnowsScene, QWidget):
     mrmlSceneChanged = Signal(object)
-    SIGNALS = SCENE_CHANGED
+    SIGNALS: ClassVar[dict[str, str]] = SCENE_CHANGED
 
 
 class qMRMLCollapsibleButton(_KnowsScene, ctkCollapsibleButton):
     mrmlSceneChanged = Signal(object)
-    SIGNALS = SCENE_CHANGED
+    SIGNALS: ClassVar[dict[str, str]] = SCENE_CHANGED
 
 
 class qMRMLSliderWidget(_KnowsScene, ctkSliderWidget):
@@ -92,7 +92,7 @@ class qMRMLTableView(_KnowsScene, QTableView):
     """A view of one table node. The stand-in shows the cells; editing, plotting and pasting are not offered."""
 
     mrmlSceneChanged = Signal(object)
-    SIGNALS = SCENE_CHANGED
+    SIGNALS: ClassVar[dict[str, str]] = SCENE_CHANGED
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)

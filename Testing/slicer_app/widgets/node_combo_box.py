@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import shiboken6
 import slicer
@@ -56,7 +56,7 @@ class qMRMLNodeComboBox(QWidget):
     nodeAddedByUserAction = Signal(object)
     nodeAboutToBeRemoved = Signal(object)
     nodeAboutToBeEdited = Signal(object)
-    SIGNALS = {
+    SIGNALS: ClassVar[dict[str, str]] = {
         "currentNodeChanged(vtkMRMLNode*)": "currentNodeChanged",
         "currentNodeChanged(bool)": "currentNodeChangedToAny",
         "currentNodeIDChanged(QString)": "currentNodeIDChanged",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import slicer
 import vtk
@@ -29,7 +29,7 @@ class qMRMLSegmentsTableView(_KnowsScene, QWidget):
     mrmlSceneChanged = Signal(object)
     selectionChanged = Signal(QItemSelection, QItemSelection)
     segmentAboutToBeModified = Signal(str)
-    SIGNALS = SCENE_CHANGED | {
+    SIGNALS: ClassVar[dict[str, str]] = SCENE_CHANGED | {
         "selectionChanged(QItemSelection,QItemSelection)": "selectionChanged",
         "segmentAboutToBeModified(QString)": "segmentAboutToBeModified",
     }

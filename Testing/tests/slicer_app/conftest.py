@@ -153,7 +153,9 @@ UI = """<?xml version="1.0" encoding="UTF-8"?>
       </item>
       <item row="0" column="1">
        <widget class="qMRMLNodeComboBox" name="inputSelector">
-        <property name="nodeTypes"><stringlist notr="true"><string>vtkMRMLScalarVolumeNode</string></stringlist></property>
+        <property name="nodeTypes">
+         <stringlist notr="true"><string>vtkMRMLScalarVolumeNode</string></stringlist>
+        </property>
         <property name="addEnabled"><bool>false</bool></property>
         <property name="removeEnabled"><bool>false</bool></property>
         <property name="noneEnabled"><bool>true</bool></property>
