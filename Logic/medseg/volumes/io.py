@@ -168,7 +168,7 @@ def _read_file(path: Path) -> Volume:
 def _read_folder(folder: Path) -> Volume:
     """Read the DICOM series or the only image file of a folder."""
     found = image_files(folder)
-    if found == [folder]:
+    if folder in found:
         from medseg.volumes.dicom import read_dicom
 
         return read_dicom(folder)
@@ -178,7 +178,7 @@ def _read_folder(folder: Path) -> Volume:
             advice=f"Give a folder of DICOM files, or a file with {', '.join(ENDINGS)}.",
         )
     if len(found) > 1:
-        names = ", ".join(str(path.relative_to(folder)) if path != folder else "a DICOM series" for path in found[:5])
+        names = ", ".join(str(path.relative_to(folder)) for path in found[:5])
         more = f" and {len(found) - 5} more" if len(found) > 5 else ""
         raise InputError(f"The folder {folder} holds several images: {names}{more}.", advice="Give one of them.")
     volume = read_volume(found[0])
