@@ -151,9 +151,7 @@ def _notes(stack: Stack) -> list[str]:
         places = ", ".join(f"{gaps[hole]:.4g} mm after slice {hole + 1}" for hole in holes[:5])
         more = f" and {len(holes) - 5} more" if len(holes) > 5 else ""
         slices = "1 slice is" if lost == 1 else f"{lost} slices are"
-        notes.append(
-            f"{slices} missing (a gap of {places}{more}; the others are {gap:.4g} mm apart)."
-        )
+        notes.append(f"{slices} missing (a gap of {places}{more}; the others are {gap:.4g} mm apart).")
     else:
         different = _distinct(gaps)
         shown = ", ".join(f"{value:.4g}" for value in different[:6]) + (", ..." if len(different) > 6 else "")
