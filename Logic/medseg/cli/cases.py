@@ -13,6 +13,7 @@ import typer
 
 from medseg.errors import InputError, WriteError
 from medseg.files import write_error
+from medseg.volumes.folders import image_files, stem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 SEGMENTATION_ENDING = ".seg.nrrd"
 LABELMAP_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha")
 OUTPUT_ENDINGS = (SEGMENTATION_ENDING, *LABELMAP_ENDINGS)
-_INPUT_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 _PLACEHOLDER = "{name}"
 _PROBE_BYTES = 256 * 1024  # more than a folder entry, less than anybody notices
 
@@ -49,9 +49,9 @@ def find_cases(inputs: Sequence[Path], slots: int) -> list[Case]:
                 f"This model takes {slots} images of one patient and {len(inputs)} were given.",
                 advice="`medseg models` shows which ones, in order.",
             )
-        return [Case(stem(inputs[0]), tuple(inputs))]
+        return [Case(case_name(inputs[0]), tuple(inputs))]
     paths = [path for given in inputs for path in _images(given)]
-    names = [stem(path) for path in paths]
+    names = [case_name(path) for path in paths]
     often = Counter(names)
     names = [
         f"{path.resolve().parent.name}_{name}" if often[name] > 1 else name
@@ -69,26 +69,19 @@ def find_cases(inputs: Sequence[Path], slots: int) -> list[Case]:
 def _images(given: Path) -> list[Path]:
     if not given.is_dir():
         return [given]  # a missing file fails as one case when it is read, and the others are done
-    from medseg.volumes.io import image_files
-
     found = image_files(given)
     if not found:
         raise InputError(
             f"The folder {given} holds no image that MedSeg reads.",
             advice="Give a folder of DICOM files, NIfTI, NRRD or MetaImage files.",
         )
-    return list(found)
+    return found
 
 
-def stem(path: Path) -> str:
+def case_name(path: Path) -> str:
     """Return the name of a file without its ending, or the name of a folder."""
-    name = path.resolve().name
-    if path.is_dir():
-        return name
-    for ending in _INPUT_ENDINGS:
-        if name.lower().endswith(ending) and len(name) > len(ending):
-            return name[: -len(ending)]
-    return Path(name).stem
+    path = path.resolve()
+    return path.name if path.is_dir() else stem(path)
 
 
 def outputs_for(option: str, text: str, cases: Sequence[Case], endings: Sequence[str]) -> list[Path]:

@@ -24,7 +24,7 @@ def demo(
     device: DeviceOption = Device.AUTO,
 ) -> None:
     """Segment one volume and write the segmentation, the table and a preview; tell the Dice where truth is known."""
-    from medseg.cli.cases import make_folder, stem
+    from medseg.cli.cases import case_name, make_folder
     from medseg.cli.run import Targets, open_model, run_cases
 
     opened = open_model(model)
@@ -32,7 +32,7 @@ def demo(
     truth = None
     if volume is None:
         volume, truth = _write_phantom(output)
-    name = stem(volume)
+    name = case_name(volume)
     segmentation = output / f"{name}.seg.nrrd"
     targets = Targets.plan(
         [volume],

@@ -12,8 +12,7 @@ def info(
     as_json: Annotated[bool, typer.Option("--json", help="Write everything as JSON.")] = False,
 ) -> None:
     """Show geometry, modality and what is uneven or missing in a volume."""
-    from medseg.volumes import read_volume
-    from medseg.volumes.io import describe
+    from medseg.volumes import describe, read_volume
 
     facts = {"file": str(volume), **describe(read_volume(volume))}
     if as_json:

@@ -71,7 +71,7 @@ def test_info_shows_geometry_and_modality(medseg, a_blob_file):
     shown = medseg("info", path)
 
     assert facts["file"] == str(path)
-    assert np.allclose(facts["spacing"], truth.geometry.spacing)
+    assert np.allclose(facts["spacing_mm"], truth.geometry.spacing)
     assert facts["orientation"] == "PIR"
     assert "PIR" in shown.stdout
 
