@@ -7,7 +7,7 @@ import pickletools
 import zipfile
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from medseg.errors import MedSegError, ModelError, UntrustedModelError
+from medseg.errors import DeviceError, DeviceMemoryError, MedSegError, ModelError, UntrustedModelError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,8 +49,8 @@ def load_network(package: ModelPackage, device: str = "cpu") -> nn.Module:
         When a version is too low, the weights are missing, changed, damaged or do not fit the network.
     UntrustedModelError
         When the weights would run code, or the network is not on the allow-list; nothing of it was run.
-    DeviceError
-        When the device cannot take the network.
+    DeviceError, DeviceMemoryError
+        When the device is not there or has too little memory for the network.
     """
     unmet = package.problems()
     if unmet:
@@ -260,10 +260,14 @@ def _as_float32(tensor: Tensor) -> Tensor:
 
 
 def _move(network: nn.Module, device: str) -> nn.Module:
-    from medseg.errors import DeviceError
+    import torch
 
     try:
         return network.to(device)
+    except torch.cuda.OutOfMemoryError as error:
+        raise DeviceMemoryError(
+            f"The device {device} has too little free memory for the model.", advice="Use the CPU, or free some memory."
+        ) from error
     except (RuntimeError, AssertionError) as error:
         raise DeviceError(
             f"The device {device} cannot take the model: {_first_line(error)}",

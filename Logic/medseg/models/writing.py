@@ -234,7 +234,7 @@ def _data_format(inputs: Sequence[InputSlot], labels: LabelTable, channels: int,
         "outputs": {
             "pred": {
                 "type": "image",
-                "format": "segmentation",
+                "format": "labels",
                 "num_channels": channels,
                 "spatial_shape": shape,
                 "dtype": "float32",

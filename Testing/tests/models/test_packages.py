@@ -339,9 +339,8 @@ def test_spellings_that_monai_accepts_are_understood(a_package: Any) -> None:
         transforms[0] = {"_target_": "monai.transforms.LoadImageD", "keys": ["image"], "image_only": True}
         transforms[1]["_target_"] = "EnsureChannelFirstDict"
         transforms.insert(3, {"_target_": "Spacingd", "keys": "image", "pixdim": [1.5, -1, 0], "mode": ["bilinear"]})
-        transforms[4] = {
-            "_target_": "NormalizeIntensityd", "keys": "image", "channel_wise": True, "subtrahend": [3], "divisor": [2.5]
-        }  # fmt: skip
+        transforms[4] = {"_target_": "NormalizeIntensityd", "keys": "image", "channel_wise": True}
+        transforms[4].update(subtrahend=[3], divisor=[2.5])
         transforms.append({"_target_": "CastToTyped", "keys": "image", "dtype": "$torch.float32"})
         data["inferer"].update({"roi_size": 48, "overlap": 0.25, "sw_batch_size": 4, "sw_device": "@device"})
 
