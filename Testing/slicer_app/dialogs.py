@@ -111,7 +111,7 @@ def message_box(text: str, parent: Any = None, **kwargs: Any) -> int:
     return _as_button(dialogs.answer("question", text, title, details), buttons)
 
 
-def delay_display(message: str, autoCloseMsec: int = 1000, parent: Any = None, **_kwargs: Any) -> None:
+def delay_display(message: str, autoCloseMsec: int = 1000, parent: Any = None, **kwargs: Any) -> None:
     """In place of slicer.util.delayDisplay: logs and processes events, and does not wait."""
     logging.getLogger().info(message)
     dialogs.record("info", message, shown=autoCloseMsec < 0 or autoCloseMsec >= 400)

@@ -14,7 +14,7 @@ from PySide6.QtWidgets import QWidget
 from .backings import backing_of, has_property, not_offered
 from .qobject import connect
 from .table import ClassFacts, classes
-from .wrapper import PythonQtObject, wrap
+from .wrapper import PythonQtObject, record_of, wrap
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +34,7 @@ class _Loader(QUiLoader):
         if backing is not None and not backing.__module__.startswith("PySide6"):
             widget = backing(parent)
             widget.setObjectName(name)
+            record_of(widget).keep = widget
             return widget
         return super().createWidget(class_name, parent, name)
 

@@ -129,6 +129,7 @@ class _Record:
     def __init__(self) -> None:
         self.wrapper: Callable[[], PythonQtObject | None] = lambda: None
         self.connections: list[signals.Connection] = []
+        self.keep: QObject | None = None
 
 
 _records: dict[int, _Record] = {}
@@ -338,14 +339,23 @@ def wrap(cpp: Any) -> PythonQtObject:
 
 
 def _remember(wrapper: PythonQtObject) -> None:
-    if not isinstance(wrapper._cpp, QObject):
+    cpp = wrapper._cpp
+    if not isinstance(cpp, QObject):
         return
-    record = record_of(wrapper._cpp)
-    if "_facts" in vars(type(wrapper)):
-        record.wrapper = weakref.ref(wrapper)
-    else:
+    record = record_of(cpp)
+    if "_facts" not in vars(type(wrapper)):
         # A class written in Python has attributes of its own, which must live as long as the C++ object.
         record.wrapper = lambda: wrapper
+        return
+    record.wrapper = weakref.ref(wrapper)
+    if not type(cpp).__module__.startswith("PySide6"):
+        weakref.finalize(wrapper, keep_while_parented, cpp).atexit = False
+
+
+def keep_while_parented(cpp: QObject) -> None:
+    """Hold a widget written in Python while Qt owns it: without its Python half it would forget its attributes."""
+    if shiboken6.isValid(cpp) and cpp.parent() is not None:
+        record_of(cpp).keep = cpp
 
 
 def generated_class(name: str) -> type:

@@ -37,7 +37,7 @@ class _Collapsible:
     is closed appears when it opens: the dynamic property ``visibilityToParent`` remembers it, as in the real widgets.
     """
 
-    def collapse(self: Any, collapsed: bool) -> None:
+    def _collapse(self: Any, collapsed: bool) -> None:
         if collapsed == self._is_collapsed:
             return
         self._is_collapsed = collapsed
@@ -92,7 +92,7 @@ class ctkCollapsibleButton(_Collapsible, QAbstractButton):
         self.toggled.connect(self._follow)
 
     def _follow(self, checked: bool) -> None:
-        self.collapse(not checked)
+        self._collapse(not checked)
         self.contentsCollapsed.emit(not checked)
 
     def _set_collapsed(self, value: bool) -> None:
@@ -153,7 +153,7 @@ class ctkCollapsibleGroupBox(_Collapsible, QGroupBox):
         super().__init__(*arguments)
         self.setCheckable(True)
         self.setChecked(True)
-        self.toggled.connect(lambda checked: self.collapse(not checked))
+        self.toggled.connect(lambda checked: self._collapse(not checked))
 
     collapsed = Property(bool, lambda self: self._is_collapsed, lambda self, value: self.setChecked(not value))
     collapsedHeight = stored(int, "collapsed_height", 14, QWidget.updateGeometry)
