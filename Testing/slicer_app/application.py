@@ -206,7 +206,7 @@ class SlicerApplication:
         logic.SetMRMLScene(scene)
         for name in CORE_MODULES:
             module = modules.core_module(name)
-            self._app.moduleManager().add(module)
+            self._app.moduleManager()._add(module)
             setattr(slicer.modules, name.lower(), wrap(module))
             setattr(slicer.moduleNames, name, name)
             if name in modules.LOGICS:
@@ -245,8 +245,8 @@ class SlicerApplication:
         if path.stem in self._loaded:
             return self._loaded[path.stem]
         module = modules.qSlicerScriptedLoadableModule()
-        instance = module.load(path)
-        self._app.moduleManager().add(module)
+        instance = module._load(path)
+        self._app.moduleManager()._add(module)
         loaded = modules.LoadedModule(module, instance, lambda m: self._loaded.pop(m.name))
         self._loaded[loaded.name] = loaded
         module.logic()

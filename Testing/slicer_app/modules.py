@@ -149,7 +149,7 @@ class qSlicerScriptedLoadableModuleWidget(_KnowsScene, QWidget):
 class qSlicerScriptedLoadableModule(_Module):
     """A module written in Python, loaded from its file as the application does."""
 
-    def load(self, path: Path) -> Any:
+    def _load(self, path: Path) -> Any:
         """Run the file, make the module object, register it. Returns the object of the module's own class."""
         self.path, self.name = str(path), path.stem
         if str(path.parent) not in sys.path:
@@ -235,11 +235,11 @@ class qSlicerModuleManager(QObject):
     def module(self, name: str) -> Any:
         return self._modules.get(name)
 
-    def add(self, module: _Module) -> None:
+    def _add(self, module: _Module) -> None:
         self._modules[module.name] = module
         self.moduleLoaded.emit(module.name)
 
-    def remove(self, module: _Module) -> None:
+    def _remove(self, module: _Module) -> None:
         self.moduleAboutToBeUnloaded.emit(module.name)
         del self._modules[module.name]
 
@@ -287,7 +287,7 @@ class LoadedModule:
         """The application ends: exit, cleanup, and the panel is destroyed."""
         if self._module._widget is not None:
             self.exit()
-        slicer.app.moduleManager()._cpp.remove(self._module)
+        slicer.app.moduleManager()._cpp._remove(self._module)
         if self._module._widget is not None:
             self._module._widget.deleteLater()
             self._module._widget = None

@@ -384,16 +384,16 @@ class ctkDirectoryButton(_PathEdit):
         layout.addWidget(self._button)
         self._button.clicked.connect(self.browse)
         self._directory = ""
-        self.setDirectory(start)
+        self._set_directory(start)
 
-    def setDirectory(self, folder: str) -> None:
+    def _set_directory(self, folder: str) -> None:
         path = QDir(folder).absolutePath()
         self._button.setText(path)
         if path != self._directory:
             self._directory = path
             self.directoryChanged.emit(path)
 
-    directory = Property(str, lambda self: self._directory, setDirectory)
+    directory = Property(str, lambda self: self._directory, _set_directory)
     caption = stored(str, "caption", "")
 
     def browse(self) -> None:
@@ -401,7 +401,7 @@ class ctkDirectoryButton(_PathEdit):
             self.caption or "Select a directory", self._directory, files=False, write=False, filters=""
         )
         if chosen:
-            self.setDirectory(chosen)
+            self._set_directory(chosen)
             self.directorySelected.emit(chosen)
 
 

@@ -16,20 +16,26 @@ SCENE_CHANGED = {"mrmlSceneChanged(vtkMRMLScene*)": "mrmlSceneChanged"}
 
 
 class _KnowsScene:
-    """``mrmlScene``, ``setMRMLScene`` and the signal that hands the scene on to the widgets inside."""
+    """``setMRMLScene`` and the signal that hands the scene on to the widgets inside."""
 
-    def mrmlScene(self: Any) -> Any:
-        return getattr(self, "_scene", None)
+    _scene: Any = None
 
     def setMRMLScene(self: Any, scene: Any) -> None:
-        if scene is self.mrmlScene():
+        if scene is self._scene:
             return
         self._scene = scene
         if hasattr(self, "mrmlSceneChanged"):
             self.mrmlSceneChanged.emit(scene)
 
 
-class qMRMLWidget(_KnowsScene, QWidget):
+class _TellsScene(_KnowsScene):
+    """Some widgets also say which scene they have, others do not."""
+
+    def mrmlScene(self: Any) -> Any:
+        return self._scene
+
+
+class qMRMLWidget(_TellsScene, QWidget):
     mrmlSceneChanged = Signal(object)
     SIGNALS: ClassVar[dict[str, str]] = SCENE_CHANGED
 
@@ -44,19 +50,19 @@ class qMRMLCollapsibleButton(_KnowsScene, ctkCollapsibleButton):
     SIGNALS: ClassVar[dict[str, str]] = SCENE_CHANGED
 
 
-class qMRMLSliderWidget(_KnowsScene, ctkSliderWidget):
+class qMRMLSliderWidget(_TellsScene, ctkSliderWidget):
     """The stand-in keeps ``quantity`` and does not follow the unit nodes of the scene."""
 
     quantity = stored(str, "quantity", "")
 
 
-class qMRMLSpinBox(_KnowsScene, ctkDoubleSpinBox):
+class qMRMLSpinBox(_TellsScene, ctkDoubleSpinBox):
     """The stand-in keeps ``quantity`` and does not follow the unit nodes of the scene."""
 
     quantity = stored(str, "quantity", "")
 
 
-class qMRMLRangeWidget(_KnowsScene, ctkRangeWidget):
+class qMRMLRangeWidget(_TellsScene, ctkRangeWidget):
     """The stand-in keeps ``quantity`` and does not follow the unit nodes of the scene."""
 
     quantity = stored(str, "quantity", "")
@@ -88,7 +94,7 @@ class _TableModel(QAbstractTableModel):
         return str(section + 1)
 
 
-class qMRMLTableView(_KnowsScene, QTableView):
+class qMRMLTableView(_TellsScene, QTableView):
     """A view of one table node. The stand-in shows the cells; editing, plotting and pasting are not offered."""
 
     mrmlSceneChanged = Signal(object)

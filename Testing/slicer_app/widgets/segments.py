@@ -11,7 +11,7 @@ from PySide6.QtCore import Property, QItemSelection, Qt, Signal
 from PySide6.QtGui import QColor
 from PySide6.QtWidgets import QAbstractItemView, QPushButton, QTableWidget, QTableWidgetItem, QVBoxLayout, QWidget
 
-from .mrml import SCENE_CHANGED, _KnowsScene
+from .mrml import SCENE_CHANGED, _TellsScene
 from .node_combo_box import observe
 from .properties import stored
 
@@ -20,7 +20,7 @@ LABELMAP = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresen
 SEGMENT_ID = Qt.ItemDataRole.UserRole + 1
 
 
-class qMRMLSegmentsTableView(_KnowsScene, QWidget):
+class qMRMLSegmentsTableView(_TellsScene, QWidget):
     """The segments of one segmentation: visibility, colour, opacity and name.
 
     The stand-in lists and selects; changing a segment in the table is not offered.
