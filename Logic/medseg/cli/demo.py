@@ -25,9 +25,10 @@ def demo(
 ) -> None:
     """Segment one volume and write the segmentation, the table and a preview; tell the Dice where truth is known."""
     from medseg.cli.cases import case_name, make_folder
-    from medseg.cli.run import Targets, open_model, run_cases
+    from medseg.cli.run import Targets, run_cases
+    from medseg.models import ModelLibrary
 
-    opened = open_model(model)
+    package = ModelLibrary().find(model)
     make_folder(output)
     truth = None
     if volume is None:
@@ -36,12 +37,12 @@ def demo(
     segmentation = output / f"{name}.seg.nrrd"
     targets = Targets.plan(
         [volume],
-        opened,
+        package,
         output=str(segmentation),
         statistics=str(output / f"{name}.csv"),
         preview=str(output / f"{name}.png"),
     )
-    result = run_cases(targets, opened, device.value)
+    result = run_cases(targets, package, device.value)
     if truth is not None and result is not None:
         _report_dice(result, truth)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -25,24 +26,6 @@ if TYPE_CHECKING:
     from medseg.progress import Progress
     from medseg.segmentation import SegmentationResult, SegmentStatistics
     from medseg.volumes import Volume
-
-
-def open_model(name: str) -> ModelPackage:
-    """Return the model called ``name`` or lying in the folder ``name``, after checking that it can run here.
-
-    Raises
-    ------
-    ModelError
-        When there is no such model (the sentence names near ones), or it is damaged or too new.
-    """
-    from medseg.errors import ModelError
-    from medseg.models import ModelLibrary
-
-    package = ModelLibrary().find(name)
-    problems = package.problems()
-    if problems:
-        raise ModelError(f"The model {package.name} cannot run here.", advice=" ".join(problems))
-    return package
 
 
 @dataclass(frozen=True)
@@ -96,15 +79,14 @@ def run_cases(targets: Targets, package: ModelPackage, device: str) -> Segmentat
     Exits with code 1 when one of several cases failed; the error of a single case is raised.
     ``device`` is "auto", "cpu" or "cuda".
     """
-    from medseg.device import choose_device
     from medseg.models import load_network
     from medseg.segmentation import SegmentOptions
 
     console, batch, many = remarks(), _Batch(), len(targets.cases) > 1
     result = None
     with progress_bar(console, len(targets.cases)) as start:
-        # Loaded once, for all cases.
-        network = load_network(package, choose_device(device).device)
+        # Loaded once for all cases, and by the first run itself when there is one case, which has better words for it.
+        network = load_network(package) if many else None
         options = SegmentOptions(device=device)
         for index, case in enumerate(targets.cases):
             progress = start(case.name)
@@ -122,7 +104,7 @@ def run_cases(targets: Targets, package: ModelPackage, device: str) -> Segmentat
                 batch.failures.append((str(case.paths[0]), str(error) if expected else unexpected(error)))
                 continue
             batch.done += 1
-            _report(console, result, image, targets.segmentations[index], details=not many)
+            _report(console, result, targets.segmentations[index], details=not many)
     for path in (*targets.tables, *(targets.previews if not many else ())):
         results().print(f"Written: {path}", markup=False)
     if many:
@@ -136,10 +118,13 @@ def _segment(
     from medseg.segmentation import segment
     from medseg.volumes import read_volume
 
-    progress.update(0.0, "reading")
+    progress.update(0.0, "Reading")
+    begun = time.perf_counter()
     volumes = [read_volume(path) for path in case.paths]
-    result = segment(volumes, package, options, network=network, progress=progress.part(0.05, 0.95))
-    progress.update(0.95, "writing")
+    seconds = time.perf_counter() - begun
+    result = segment(volumes, package, options, network=network, progress=progress.part(0.02, 0.98))
+    result.timings["read"] = seconds
+    progress.update(0.98, "Writing")
     return result, volumes[0]
 
 
@@ -186,17 +171,19 @@ def write_table(statistics: Mapping[str, Sequence[SegmentStatistics]], path: Pat
                 writer.writerow((name, row.name, row.value, row.voxels, *cells))
 
 
-def _report(console: Console, result: SegmentationResult, image: Volume, path: Path, *, details: bool) -> None:
-    for notice in dict.fromkeys((*image.notes, *result.notices)):
+def _report(console: Console, result: SegmentationResult, path: Path, *, details: bool) -> None:
+    for notice in result.notices:
         console.print(f"Note: {notice}", markup=False)
     if details:
-        print_volumes(result)
-        seconds = ", ".join(f"{name} {value:.1f} s" for name, value in result.timings.items())
-        console.print(f"On {result.device}: {seconds}", markup=False)
+        _print_volumes(result)
+        seconds = {name: result.timings.get(name, 0.0) for name in ("imports", "read", "network", "other")}
+        console.print(
+            f"Seconds on {result.device}: " + ", ".join(f"{name} {value:.1f}" for name, value in seconds.items())
+        )
     results().print(f"Written: {path}", markup=False)
 
 
-def print_volumes(result: SegmentationResult) -> None:
+def _print_volumes(result: SegmentationResult) -> None:
     """Print name, volume and intensity of every segment that was found."""
     from rich.table import Table
 

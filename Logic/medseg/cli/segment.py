@@ -56,8 +56,9 @@ def segment(
 
     Failures of single inputs are listed at the end, the other inputs are done, and the exit code is 1.
     """
-    from medseg.cli.run import Targets, open_model, run_cases
+    from medseg.cli.run import Targets, run_cases
+    from medseg.models import ModelLibrary
 
-    opened = open_model(model)
-    targets = Targets.plan(inputs, opened, output=output, statistics=statistics, preview=preview)
-    run_cases(targets, opened, device.value)
+    package = ModelLibrary().find(model)
+    targets = Targets.plan(inputs, package, output=output, statistics=statistics, preview=preview)
+    run_cases(targets, package, device.value)

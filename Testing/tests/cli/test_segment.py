@@ -6,6 +6,7 @@ import csv
 import errno
 import os
 import signal
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -352,7 +353,8 @@ def test_a_model_of_two_images_takes_two_inputs_as_one_case(tmp_path):
 )
 def test_every_case_has_an_output_of_its_own(names):
     cases = [Case(name, (Path("/in") / name,)) for name in names]
+    pattern = str(Path(tempfile.gettempdir()) / "{name}.seg.nrrd")
 
-    paths = outputs_for("--output", "{name}.seg.nrrd", cases, (".seg.nrrd",))
+    paths = outputs_for("--output", pattern, cases, (".seg.nrrd",))
 
     assert len(set(paths)) == len(names)
