@@ -44,9 +44,7 @@ def positional_encoding(
     channel = torch.arange(width, device=positions.device, dtype=torch.float32)
     odd = channel % 2 == 1
     exponent = torch.where(odd, channel - 1, channel) if style == "vaswani" else channel
-    angle = positions.to(torch.float32)[..., None] / torch.pow(torch.tensor(base), exponent / width).to(
-        positions.device
-    )
+    angle = positions.to(torch.float32)[..., None] / torch.pow(base, exponent / width)
     return torch.where(odd, torch.cos(angle), torch.sin(angle))
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medseg.metrics import dice
+from medseg.metrics import dice_per_label
 from medseg.models import (
     InputSlot,
     Measured,
@@ -26,7 +26,7 @@ from medseg.progress import NO_PROGRESS, Progress
 from medseg.volumes import read_labelmap, read_volume
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from torch import nn
@@ -60,12 +60,13 @@ def export_package(
     *,
     results: Sequence[CaseResult] = (),
     trained_on: int = 0,
-    kept_aside: Sequence[str] = (),
+    earlier: Mapping[str, float] | None = None,
     measured: Measured | None = None,
 ) -> Path:
     """Write the network as a model package to ``folder``, replacing an earlier one, and return the folder.
 
     Weights are stored as float16, which halves the file; the figures in ``results`` are those of the stored weights.
+    ``earlier`` are figures of the weights that the run started from; the card says so when they stand in for results.
     """
     about = recipe.package
     write_package(
@@ -84,13 +85,13 @@ def export_package(
         state_dict=network.state_dict(),
         postprocessing=Postprocessing(about.largest_component, about.fill_holes),
         measured=measured,
-        metrics=_metrics(results),
+        metrics=_metrics(results) or earlier,
         anatomy=about.anatomy,
         authors=about.authors,
         copyright=about.copyright,
         citation=about.citation,
         data_source=about.data_sources,
-        card=_card(recipe, results, trained_on, kept_aside),
+        card=_card(recipe, results, trained_on, has_earlier=bool(earlier)),
         half=True,
         overwrite=True,
     )
@@ -99,36 +100,22 @@ def export_package(
 
 def evaluate(
     folder: Path, pairs: Sequence[Pair], labels: LabelTable, *, progress: Progress = NO_PROGRESS
-) -> tuple[list[CaseResult], Measured | None]:
-    """Segment each image with the package, as a user would, and compare with its label on the image's own grid.
-
-    Returns
-    -------
-    The agreement of each label of each case, and what the run of the first case cost (``None`` without cases).
-    """
-    from medseg.device import peak_memory
+) -> list[CaseResult]:
+    """Segment each image with the package, as a user would, and compare with its label on the image's own grid."""
     from medseg.segmentation import SegmentOptions, segment
 
     package = read_package(folder)
-    network = load_network(package, "cpu")
-    results, measured = [], None
+    network = load_network(package)
+    results = []
     for number, pair in enumerate(pairs):
         image, truth = read_volume(pair.image), read_labelmap(pair.label)
-        memory, start = peak_memory(), time.perf_counter()
-        result = segment([image], package, SegmentOptions(device="cpu"), network=network)
+        start = time.perf_counter()
+        found = segment([image], package, SegmentOptions(device="cpu", statistics=False), network=network).labelmap
         seconds = time.perf_counter() - start
-        if measured is None:
-            measured = Measured(
-                seconds_cpu=round(seconds, 1),
-                memory_mb_cpu=round(max(peak_memory() - memory, 0) / 1e6),
-                size=image.geometry.size,
-                spacing=image.geometry.spacing,
-            )
-        for label in labels:
-            value = dice(result.labelmap.array == label.value, truth.array == label.value)
-            results.append(CaseResult(pair.case, label.name, value, seconds))
+        values = dice_per_label(found.array, truth.array, labels.values)
+        results += [CaseResult(pair.case, label.name, values[label.value], seconds) for label in labels]
         progress.update((number + 1) / len(pairs), f"Measured {pair.case}")
-    return results, measured
+    return results
 
 
 def _step(step: IntensityStep) -> Any:
@@ -149,7 +136,7 @@ def _metrics(results: Sequence[CaseResult]) -> dict[str, float]:
     return {"mean_dice": round(float(np.mean(values)), 4), "worst_dice": round(min(values), 4)}
 
 
-def _card(recipe: Recipe, results: Sequence[CaseResult], trained_on: int, kept_aside: Sequence[str]) -> str:
+def _card(recipe: Recipe, results: Sequence[CaseResult], trained_on: int, *, has_earlier: bool) -> str:
     settings = recipe.optimisation
     lines = [
         "## Training",
@@ -158,13 +145,19 @@ def _card(recipe: Recipe, results: Sequence[CaseResult], trained_on: int, kept_a
         f"{trained_on} cases, {settings.epochs} epochs of {settings.steps_per_epoch} steps, seed {recipe.seed}.",
     ]
     if recipe.start_from is not None:
-        lines.append("The run went on from weights of an earlier run of the same recipe.")
-    if not results:
+        lines.append("The run started from the weights of an earlier stage.")
+    if results:
+        lines += ["", f"## Dice on the {len({r.case for r in results})} cases that were not trained on", ""]
+        lines += ["| case | structure | Dice |", "|---|---|---|"]
+        lines += [f"| {r.case} | {r.label} | {r.dice:.3f} |" for r in sorted(results, key=lambda r: r.dice)]
+    elif has_earlier:
+        lines += [
+            "",
+            "The figures above were measured on the weights of the earlier stage, with cases that it had not seen. The",
+            "weights in this package have been trained on these cases too: no unseen case is left to measure them on.",
+        ]
+    else:
         lines += ["", "These weights have not been measured on cases that they were not trained on."]
-        return "\n".join(lines)
-    lines += ["", f"## Dice on the {len({r.case for r in results})} cases that were not trained on", ""]
-    lines += ["| case | structure | Dice |", "|---|---|---|"]
-    lines += [f"| {r.case} | {r.label} | {r.dice:.3f} |" for r in sorted(results, key=lambda r: r.dice)]
-    if kept_aside:
-        lines += ["", f"Not trained on: {', '.join(kept_aside)}."]
+    if recipe.package.limits:
+        lines += ["", "## Limits", "", recipe.package.limits]
     return "\n".join(lines)

@@ -91,7 +91,7 @@ class TrainingData(lightning.LightningDataModule):
         if not self._validation:
             return []
         volumes = [(case.image, case.label, torch.tensor(case.spacing)) for case in self._validation]
-        return DataLoader(volumes, batch_size=1)  # type: ignore[arg-type]
+        return DataLoader(volumes, batch_size=1)
 
 
 class TrainingModule(lightning.LightningModule):

@@ -147,6 +147,7 @@ class PackageSection(_Section):
     license: str
     citation: str = ""
     data_sources: str
+    limits: str = ""
     largest_component: bool = False
     fill_holes: bool = False
 

@@ -26,11 +26,15 @@ def a_small_recipe(repository: Path) -> dict:
     """The bundled recipe, made small: what is tested is what ships."""
     content = yaml.safe_load((repository / "Resources" / "recipes" / "left-atrium-mr-tsfmunet.yaml").read_text())
     content["data"]["folds"] = 3
-    content["network"]["arguments"].update(base=4, depth=2, levels=[])
+    content["network"]["arguments"].update(base=4, depth=2, levels=[], attention="slice")
+    content["augmentation"].update(affine_probability=0.2, elastic_probability=0.0)
     content["preprocessing"]["spacing"] = [1.0, 1.0, None]
     content["window"]["size"] = [24, 24, 8]
     content["package"].update(name="blobs", largest_component=False, fill_holes=False)
-    content["optimisation"].update(epochs=2, steps_per_epoch=4, validate_every=1, workers=0, learning_rate=5e-3)
+    content["optimisation"].update(
+        epochs=2, steps_per_epoch=4, validate_every=1, workers=0, learning_rate=5e-3, warmup_steps=2
+    )
+    content["optimisation"]["precision"] = "32"
     return content
 
 
