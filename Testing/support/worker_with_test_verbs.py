@@ -74,6 +74,10 @@ def crash(task: Task) -> Parcel:
         ctypes.string_at(0)
     elif how == "exit":
         os._exit(7)
+    elif how == "orphans":
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+        task.progress.update(0.4, f"Children {child.pid}")
+        os._exit(7)
     elif how == "memory":
         raise MemoryError
     elif how == "torch memory":

@@ -94,6 +94,7 @@ class WorkerClient:
         with self._lock:
             self._generation += 1
             worker, self._worker = self._worker, None
+            self._versions = {}
             jobs = list(self._jobs.values())
         for job in jobs:
             job.cancel_requested.set()
@@ -116,8 +117,9 @@ class WorkerClient:
         """
         job = Job(f"{verb} with {_short(model)}", self._cancel, self._report)
         held = list(volumes)
-        job.inputs = [_describe(volume) for volume in held]
         request = {"verb": verb, "model": str(model), "options": dict(options or {})}
+        job.facts = [f"Input: {_describe(volume)}" for volume in held]
+        job.facts += [f"Options: {request['options']}"] if options else []
         self._in_background("job", lambda: self._guarded(job, lambda: self._do_job(job, request, held)), job)
         return job
 
@@ -268,11 +270,11 @@ class WorkerClient:
             state = answer.checked()
             revision, since = state["revision"], state["log_length"]
             job.add_lines(state["log"][:-1] if state["state"] in FINAL_STATES else state["log"])
+            if state["state"] != "queued" and not self._versions:
+                self._versions = dict(_ask(worker, "GET", "/health").checked()["compute"]["versions"])
             if state["state"] in FINAL_STATES:
                 return state
             job.update(state["state"], float(state["progress"]), str(state["text"]))
-            if state["state"] == "running" and not self._versions:
-                self._versions = dict(_ask(worker, "GET", "/health").checked()["compute"]["versions"])
             if job.cancel_requested.is_set():
                 cancelled_at = cancelled_at or time.monotonic()
                 if time.monotonic() - cancelled_at > LONGEST_CANCEL_SECONDS:

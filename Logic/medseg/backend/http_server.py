@@ -35,6 +35,8 @@ class WorkerServer(ThreadingHTTPServer):
     """Serves ``service`` on a free port of 127.0.0.1 to those who know ``token``."""
 
     daemon_threads = True
+    # On Windows the option would let another program listen on our port too.
+    allow_reuse_address = False
     request_queue_size = 32
 
     def __init__(self, service: Service, token: str) -> None:

@@ -78,7 +78,7 @@ class Job:
         self._created = time.monotonic()
         self.cancel_requested = threading.Event()
         self.details = ""
-        self.inputs: list[str] = []
+        self.facts: list[str] = []
 
     @property
     def state(self) -> str:

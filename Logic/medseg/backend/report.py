@@ -28,7 +28,7 @@ def job_report(
         f"Worker: {interpreter.path} ({interpreter.source})" if interpreter is not None else "Worker: not started",
         "Versions: " + (", ".join(f"{name} {version}" for name, version in versions.items()) or "unknown"),
         f"Job: {job.what}, {job.state} at {job.progress:.0%}",
-        *(f"Input: {text}" for text in job.inputs),
+        *job.facts,
         "Log:",
         *(f"  {line}" for line in job.log),
     ]

@@ -89,13 +89,17 @@ class Service:
         self._queue: deque[JobRecord] = deque()
         self._running: JobRecord | None = None
         self._child: ComputeProcess | None = None
+        self._versions: dict[str, str] = {}
         self._idle_since = time.monotonic()
         self._closed = False
         self._dispatcher = threading.Thread(target=self._dispatch, name="medseg-dispatch", daemon=True)
         self._dispatcher.start()
 
     def health(self) -> dict[str, Any]:
-        """Return who answers and what the computing process does: "off", "starting", "idle" or "busy"."""
+        """Return who answers and what the computing process does: "off", "starting", "idle" or "busy".
+
+        ``versions`` are those of the packages that the last computing process had.
+        """
         with self._changed:
             child = self._child
             state = "off" if child is None or child.is_dead else "idle" if child.is_ready else "starting"
@@ -109,7 +113,7 @@ class Service:
                 "compute": {
                     "state": state,
                     "pid": child.pid if child is not None and state != "off" else None,
-                    "versions": dict(child.versions) if child is not None else {},
+                    "versions": dict(self._versions),
                 },
             }
 
@@ -369,6 +373,7 @@ class Service:
                 if record is not None and record.cancel_time is not None:
                     raise Cancelled
                 self._changed.wait(1.0)
+            self._versions = child.versions or self._versions
             problem = child.problem
             if not child.is_ready:
                 problem = child.cause_of_death() if child.is_dead else _too_slow()

@@ -250,6 +250,8 @@ def test_a_result_that_is_damaged_ends_the_job_with_a_sentence(
         def answer(self, method: str, path: str) -> Answer:  # noqa: ARG002
             if path.endswith("/result"):
                 return Answer(200, b"MEDSEG1\n too short")
+            if path == "/health":
+                return Answer(200, b'{"compute": {"versions": {}}}')
             return Answer(200, b'{"state": "done", "revision": 1, "log": [], "log_length": 0}')
 
     job = job_of(Worker(), a_small_volume, monkeypatch)
@@ -283,11 +285,19 @@ def test_a_worker_that_does_not_hear_a_cancellation_is_ended(
 def test_a_report_tells_versions_and_log_but_not_the_patient(a_small_volume: Volume, tmp_path: Path) -> None:
     client = WorkerClient(script=THIS)
     model = tmp_path / "Doe^Jane" / "kidney-ct"
-    job = client.submit("threshold", str(model), [a_small_volume])
+    job = client.submit("threshold", str(model), [a_small_volume], {"level": 3})
     assert job.wait(120)
     report = job.report()
     assert "Doe" not in report
-    for text in ("MedSeg 0.", "test verbs 1", "this Python", "kidney-ct, done at 100%", "Device: cpu", "Comparing"):
+    for text in (
+        "MedSeg 0.",
+        "test verbs 1",
+        "this Python",
+        "kidney-ct, done at 100%",
+        "Device: cpu",
+        "Options: {'level': 3}",
+        "Comparing",
+    ):
         assert text in report
     assert "CT, 4 x 5 x 6 voxels, 0.806 x 0.831 x 3.01 mm, int16" in report
     client.stop()

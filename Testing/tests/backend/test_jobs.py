@@ -165,6 +165,13 @@ def test_what_a_library_prints_does_not_disturb_and_what_it_logs_is_in_the_log(
     assert any("warning: said on the way" in line for line in job.log)
 
 
+def test_a_crash_takes_the_children_with_it(client: WorkerClient, a_small_volume: Volume) -> None:
+    job = finished(client.submit("crash", "any", [a_small_volume], {"how": "orphans"}))
+    assert job.state == "failed"
+    line = next(line for line in job.log if "Children" in line)
+    until(lambda: is_gone(int(line.split()[-1])), "the end of the child")
+
+
 def test_the_computing_process_may_be_killed_from_outside(client: WorkerClient, a_small_volume: Volume) -> None:
     job = running(client.submit("sleep", "any", [a_small_volume]), "Step")
     os.kill(client.health()["compute"]["pid"], signal.SIGKILL)
