@@ -18,7 +18,7 @@ from medseg.backend.interpreter import PythonInterpreter, find_interpreter
 from medseg.backend.job import Job
 from medseg.backend.protocol import FINAL_STATES
 from medseg.backend.report import job_report
-from medseg.backend.running_worker import Answer, ConnectionLostError, RunningWorker
+from medseg.backend.running_worker import REQUEST_SECONDS, Answer, ConnectionLostError, RunningWorker
 from medseg.errors import Cancelled, MedSegError, WorkerError, error_from_dict
 
 if TYPE_CHECKING:
@@ -238,7 +238,8 @@ class WorkerClient:
         data = _ask(worker, "GET", f"/jobs/{remote}/result")
         if data.status != 200:
             data.checked()
-        result = decode_result(data.data, name=f"{volumes[0].name} segmentation".strip())
+        # A copy that may be written to: whoever gets the labels may want to correct them.
+        result = decode_result(bytearray(data.data), name=f"{volumes[0].name} segmentation".strip())
         result.notices[:0] = [note for volume in volumes for note in volume.notes]
         _ask(worker, "DELETE", f"/jobs/{remote}")
         return result
@@ -264,7 +265,7 @@ class WorkerClient:
         revision, since, cancelled_at = -1, 0, None
         while True:
             path = f"/jobs/{quote(remote)}?since={since}&revision={revision}&wait_ms={int(LONG_POLL_SECONDS * 1000)}"
-            answer = _ask(worker, "GET", path, timeout=LONG_POLL_SECONDS + 15.0)
+            answer = _ask(worker, "GET", path, timeout=LONG_POLL_SECONDS + REQUEST_SECONDS)
             if answer.status == 404 and job.cancel_requested.is_set():
                 raise Cancelled
             state = answer.checked()

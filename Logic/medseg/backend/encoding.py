@@ -159,7 +159,10 @@ def _damaged(reason: str) -> InputError:
 def encode_volume(volume: Volume) -> Parcel:
     """Pack a volume: voxels, geometry and modality, without its name and notes."""
     header = {"kind": "volume", "modality": volume.modality, **geometry_to_dict(volume.geometry)}
-    return make_parcel(header, volume.array)
+    array = volume.array
+    if array.dtype.kind == "f" and array.dtype.itemsize not in (4, 8):
+        array = array.astype(np.float32 if array.dtype.itemsize < 4 else np.float64)
+    return make_parcel(header, array)
 
 
 def geometry_to_dict(geometry: Geometry) -> dict[str, Any]:

@@ -60,8 +60,9 @@ def kill_family(process: subprocess.Popen[bytes]) -> None:
 
 def kill_own_family() -> None:
     """End this process, which was started by :func:`start_process`, together with its children."""
-    if os.name != "nt" and os.getpgrp() == os.getpid():
-        os.killpg(os.getpid(), signal.SIGKILL)
+    # Our group is that of start_process when it is the first of its session; a launcher may be its head.
+    if os.name != "nt" and os.getpgrp() == os.getsid(0):
+        os.killpg(0, signal.SIGKILL)
     if os.name == "nt":
         with contextlib.suppress(OSError, subprocess.SubprocessError):
             subprocess.run(["taskkill", "/T", "/F", "/PID", str(os.getpid())], capture_output=True, check=False)

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 START_SECONDS = 90.0
 STOP_SECONDS = 5.0
-REQUEST_SECONDS = 30.0
+REQUEST_SECONDS = 60.0
+"""The end of a worker is noticed at once; this is for one that hangs, and a busy machine must not look like that."""
 
 
 class ConnectionLostError(Exception):

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import importlib.metadata
+import importlib.util
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -120,6 +122,8 @@ CALLS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {"estimate": esti
 def prepare() -> dict[str, str]:
     """Import what the verbs need, which takes seconds, before the first job asks; return the versions.
 
+    monai is only looked up: importing it takes longer than torch and 200 MB, and only some models need it.
+
     Raises
     ------
     WorkerError
@@ -128,7 +132,7 @@ def prepare() -> dict[str, str]:
     versions = {}
     for name, minimum in MINIMUM_VERSIONS.items():
         try:
-            module = importlib.import_module(name)
+            versions[name] = _installed_version(name) if name in _LOOKED_UP else _imported_version(name)
         except (ImportError, OSError, RuntimeError) as error:
             missing = isinstance(error, ModuleNotFoundError) and error.name == name
             what = "is not installed" if missing else f"cannot be imported ({' '.join(str(error).split())[:200]})"
@@ -136,11 +140,28 @@ def prepare() -> dict[str, str]:
             raise WorkerError(
                 message, advice="Install it there, or choose another environment in the settings."
             ) from error
-        version = module.Version_VersionString() if name == "SimpleITK" else getattr(module, "__version__", "?")
-        versions[name] = str(version)
         problem = package_problem(name, versions[name], minimum)
         if problem:
             message = f"The worker's Python environment has {problem}."
             raise WorkerError(message, advice="Update it there, or choose another environment in the settings.")
     importlib.import_module("medseg.segmentation.pipeline")
     return versions
+
+
+_LOOKED_UP = frozenset({"monai"})
+
+
+def _imported_version(name: str) -> str:
+    module = importlib.import_module(name)
+    return str(module.Version_VersionString() if name == "SimpleITK" else getattr(module, "__version__", "?"))
+
+
+def _installed_version(name: str) -> str:
+    if importlib.util.find_spec(name) is None:
+        message = f"No module named {name!r}"
+        raise ModuleNotFoundError(message, name=name)
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        # A copy that was put there by hand; it says its version when a model needs it.
+        return "?"

@@ -125,6 +125,17 @@ def test_any_array_comes_back_bit_by_bit(
     assert not back.array.flags.writeable
 
 
+@pytest.mark.parametrize(("dtype", "arrives_as"), [(np.float16, np.float32), (np.longdouble, np.float64)])
+def test_unusual_floats_travel_as_usual_ones(
+    a_small_volume: Volume, tmp_path: Path, dtype: type, arrives_as: type
+) -> None:
+    path = tmp_path / "volume"
+    path.write_bytes(bytes_of(a_small_volume.astype(dtype)))
+    back = open_volume(path)
+    assert back.array.dtype == arrives_as
+    np.testing.assert_array_equal(back.array, a_small_volume.array)
+
+
 def test_equal_volumes_have_one_address_and_others_have_another(a_small_volume: Volume) -> None:
     same = Volume(a_small_volume.array.copy(), a_small_volume.geometry, name="another name", modality="CT")
     other_array = a_small_volume.array.copy()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +13,7 @@ import psutil
 import pytest
 
 from medseg.backend import WorkerClient, verbs
+from medseg.backend.interpreter import version_tuple
 from medseg.backend.verbs import WarmModels, prepare
 from medseg.errors import InputError, ModelError, WorkerError
 from medseg.models import read_package
@@ -177,6 +180,21 @@ def test_a_model_that_was_replaced_is_loaded_again(bright_blob_package: Path, tm
 
 def test_an_environment_that_lacks_a_package_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verbs, "MINIMUM_VERSIONS", {"numpy": "1.26", "surely_not_installed": "2.2"})
+    with pytest.raises(WorkerError, match="surely_not_installed is not installed"):
+        prepare()
+
+
+def test_monai_is_looked_up_without_loading_it() -> None:
+    code = "import sys; from medseg.backend.verbs import prepare; print(prepare()['monai'], 'monai' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    version, loaded = done.stdout.split()
+    assert version_tuple(version) >= (1, 4)
+    assert loaded == "False"
+
+
+def test_an_environment_without_monai_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verbs, "_LOOKED_UP", {"surely_not_installed"})
+    monkeypatch.setattr(verbs, "MINIMUM_VERSIONS", {"surely_not_installed": "2.2"})
     with pytest.raises(WorkerError, match="surely_not_installed is not installed"):
         prepare()
 
