@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import json
+import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -105,6 +107,31 @@ def test_the_repository_holds_no_machine_paths_and_no_large_files(tracked_files:
     for path in tracked_files:
         if path.suffix in {".py", ".md", ".toml", ".yaml", ".json", ".txt", ".ui", ".cmake", ""}:
             assert home_of_root not in path.read_text(encoding="utf-8", errors="ignore"), path
+
+
+def test_a_wheel_holds_every_bundled_model_and_recipe(repository: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    for name in ("Logic", "Resources"):
+        shutil.copytree(repository / name, source / name, ignore=shutil.ignore_patterns("*.egg-info", "Screenshots"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(repository / name, source / name)
+    code = "import setuptools.build_meta as build, sys; print(build.build_wheel(sys.argv[1]))"
+    built = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=source, capture_output=True, text=True, check=False
+    )
+    if "No module named 'setuptools" in built.stderr:
+        pytest.skip("setuptools is not installed in this environment")
+    assert built.returncode == 0, built.stderr[-2000:]
+    wheel = tmp_path / built.stdout.splitlines()[-1]
+    held = {name.partition("share/medseg/")[2] for name in zipfile.ZipFile(wheel).namelist()}
+    resources = repository / "Resources"
+    expected = {
+        path.relative_to(resources).as_posix()
+        for folder in ("Models", "recipes")
+        for path in (resources / folder).rglob("*")
+        if path.is_file()
+    }
+    assert expected - held == set()
 
 
 def test_every_bundled_model_is_a_package_that_loads(repository: Path) -> None:
