@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import importlib
 import sys
-import time
 import unittest
 from pathlib import Path
 from typing import Any
@@ -24,12 +23,13 @@ from slicer.ScriptedLoadableModule import (
 from slicer.util import VTKObservationMixin
 
 from MedSegLib import dependencies, settings
+from MedSegLib.background import Poller, waitUntil
 from MedSegLib.panel import Panel
 from MedSegLib.parameterNode import Device, MedSegParameterNode
 from MedSegLib.runController import RunController
 from MedSegLib.sampleData import registerSampleData, showSample
 from MedSegLib.segmentationRun import Outcome, RunRequest
-from MedSegLib.selfTest import dice, waitUntil
+from MedSegLib.selfTest import dice
 
 
 class MedSeg(ScriptedLoadableModule):
@@ -120,9 +120,11 @@ class MedSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Ensure that the parameter node exists and is shown; choose the first volume when none is chosen."""
         self.setParameterNode(self.logic.getParameterNode())
         if not self._parameterNode.inputVolume:
-            firstVolume = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
-            if firstVolume is not None and firstVolume.GetClassName() == "vtkMRMLScalarVolumeNode":
-                self._parameterNode.inputVolume = firstVolume
+            # Label maps and vector volumes are scalar volumes too, by class.
+            nodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+            volumes = [node for node in nodes if node.GetClassName() == "vtkMRMLScalarVolumeNode"]
+            if volumes:
+                self._parameterNode.inputVolume = volumes[0]
 
     def setParameterNode(self, parameterNode: MedSegParameterNode | None) -> None:
         """Bind the widgets to a parameter node and follow its changes."""
@@ -172,14 +174,14 @@ class MedSegLogic(ScriptedLoadableModuleLogic):
 
         package = ModelLibrary().find(modelName)
         outcomes: list[Outcome] = []
-        controller = RunController(lambda _run: None, outcomes.append)
+        poller = Poller()
+        controller = RunController(poller, lambda _run: None, outcomes.append)
         try:
             controller.start(RunRequest(volumeNode, package, outputNode, device, show3D, makeTable))
-            while not outcomes:
-                slicer.app.processEvents()
-                time.sleep(0.01)
+            waitUntil(lambda: bool(outcomes))
         finally:
             controller.shutDown()
+            poller.close()
         if outcomes[0].state != "done":
             raise MedSegError(outcomes[0].sentence)
         return outcomes[0]

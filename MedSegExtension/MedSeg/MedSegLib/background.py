@@ -1,15 +1,19 @@
-"""Work that touches neither Qt nor MRML, done beside the main thread."""
+"""Waiting on the main thread without keeping it: one timer, and threads for work that touches neither Qt nor MRML."""
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import math
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 import qt
+import slicer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 POLL_MILLISECONDS = 40
 
@@ -21,38 +25,94 @@ threads only advance while a callback on the main thread gives the lock away, as
 """
 
 
-def letThreadsRun() -> None:
-    """Give Python threads a moment; called by everything that polls on the main thread."""
-    time.sleep(YIELD_SECONDS)
+@contextlib.contextmanager
+def collectorPaused() -> Iterator[None]:
+    """Keep Python's garbage collector from running meanwhile.
+
+    It runs in whatever thread happens to allocate; in a thread other than the main one it could destroy Qt and VTK
+    objects that the main thread is using.
+    """
+    wasEnabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if wasEnabled:
+            gc.enable()
+
+
+def waitUntil(condition: Callable[[], bool], seconds: float = math.inf) -> bool:
+    """Handle events until ``condition`` holds; return whether it did within ``seconds``. For scripts and tests."""
+    deadline = time.monotonic() + seconds
+    with collectorPaused():
+        while not condition():
+            if time.monotonic() > deadline:
+                return False
+            slicer.app.processEvents()
+            time.sleep(YIELD_SECONDS)
+    return True
+
+
+class Poller:
+    """Calls functions on the main thread, several times a second, for as long as there are any."""
+
+    def __init__(self) -> None:
+        self._functions: list[Callable[[], None]] = []
+        self._isCalling = False
+        self._timer = qt.QTimer()
+        self._timer.setInterval(POLL_MILLISECONDS)
+        self._timer.connect("timeout()", self._onTimeout)
+
+    def add(self, function: Callable[[], None]) -> None:
+        """Call ``function`` from now on."""
+        self._functions.append(function)
+        self._timer.start()
+
+    def remove(self, function: Callable[[], None]) -> None:
+        """Call ``function`` no more."""
+        if function in self._functions:
+            self._functions.remove(function)
+
+    def close(self) -> None:
+        """Call nothing any more."""
+        self._functions.clear()
+        self._timer.stop()
+        self._timer.disconnect("timeout()", self._onTimeout)
+
+    def _onTimeout(self) -> None:
+        # What is called may let Qt handle events, and so this timer fire again.
+        if self._isCalling:
+            return
+        if not self._functions:
+            self._timer.stop()
+            return
+        with collectorPaused():
+            time.sleep(YIELD_SECONDS)
+        self._isCalling = True
+        try:
+            for function in list(self._functions):
+                function()
+        finally:
+            self._isCalling = False
 
 
 class BackgroundTask:
     """One function in a thread; its outcome arrives on the main thread.
 
-    >>> task = BackgroundTask(lambda: slow(), lambda value, error: show(value))  # doctest: +SKIP
+    >>> task = BackgroundTask(poller, lambda: slow(), lambda value, error: show(value))  # doctest: +SKIP
     """
 
-    def __init__(self, function: Callable[[], Any], onDone: Callable[[Any, Exception | None], None]) -> None:
+    def __init__(
+        self, poller: Poller, function: Callable[[], Any], onDone: Callable[[Any, Exception | None], None]
+    ) -> None:
+        self._poller = poller
         self._function = function
         self._onDone = onDone
         self._value: Any = None
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="MedSegBackground", daemon=True)
-        self._timer = qt.QTimer()
-        self._timer.setInterval(POLL_MILLISECONDS)
-        self._timer.connect("timeout()", self._poll)
         self._thread.start()
-        self._timer.start()
-
-    @property
-    def isRunning(self) -> bool:
-        return self._timer is not None
-
-    def abandon(self) -> None:
-        """Stop listening; the thread ends by itself and nobody hears of it."""
-        if self._timer is not None:
-            self._timer.stop()
-            self._timer = None
+        poller.add(self._poll)
 
     def _run(self) -> None:
         try:
@@ -61,7 +121,6 @@ class BackgroundTask:
             self._error = error
 
     def _poll(self) -> None:
-        letThreadsRun()
-        if self._timer is not None and not self._thread.is_alive():
-            self.abandon()
+        if not self._thread.is_alive():
+            self._poller.remove(self._poll)
             self._onDone(self._value, self._error)

@@ -12,7 +12,7 @@ from slicer.i18n import tr as _
 
 from medseg.errors import MedSegError
 from MedSegLib import dependencies, settings
-from MedSegLib.background import BackgroundTask
+from MedSegLib.background import BackgroundTask, Poller
 from MedSegLib.modelCard import durationText, estimateText, hints
 from MedSegLib.modelList import ModelList
 from MedSegLib.pythonSection import PythonSection
@@ -44,8 +44,9 @@ class Panel:
         self.ui = ui
         self.log = PanelLog(ui.logTextEdit)
         self.models = ModelList(ui, self._onModelChosen)
-        self.python = PythonSection(ui, self.log)
-        self.controller = RunController(self._onProgress, self._onFinished)
+        self._poller = Poller()
+        self.python = PythonSection(ui, self.log, self._poller)
+        self.controller = RunController(self._poller, self._onProgress, self._onFinished)
         self.lastOutcome: Outcome | None = None
         self._requirementsFile = requirementsFile
         self._parameterNode: MedSegParameterNode | None = None
@@ -68,9 +69,7 @@ class Panel:
     def cleanup(self) -> None:
         """Stop the worker and everything that goes on."""
         self.controller.shutDown()
-        self.python.cleanup()
-        if self._sampleTask is not None:
-            self._sampleTask.abandon()
+        self._poller.close()
 
     def setParameterNode(self, parameterNode: MedSegParameterNode | None) -> None:
         """Show the parameters of a node; None while a scene is closed."""
@@ -114,7 +113,7 @@ class Panel:
         """Make the synthetic heart and choose it as the input."""
         if self._sampleTask is None:
             self.ui.sampleButton.enabled = False
-            self._sampleTask = BackgroundTask(makeSample, self._onSample)
+            self._sampleTask = BackgroundTask(self._poller, makeSample, self._onSample)
 
     def onCopyReportButton(self, _checked: bool = False) -> None:
         """Put the report on the clipboard."""

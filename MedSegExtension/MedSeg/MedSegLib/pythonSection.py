@@ -12,25 +12,20 @@ from MedSegLib.settings import chooseInterpreter, pythonSetting, setPythonSettin
 
 if TYPE_CHECKING:
     from medseg.backend.interpreter import InterpreterReport, PythonInterpreter
+    from MedSegLib.background import Poller
 
 
 class PythonSection:
     """Lets the user choose the Python of the worker and tells what that Python has."""
 
-    def __init__(self, ui: Any, log: Any) -> None:
+    def __init__(self, ui: Any, log: Any, poller: Poller) -> None:
         self._ui = ui
         self._log = log
-        self._task: BackgroundTask | None = None
+        self._poller = poller
         self.lastReport: InterpreterReport | None = None
         ui.pythonPathLineEdit.currentPath = pythonSetting()
         ui.pythonPathLineEdit.connect("currentPathChanged(QString)", self._onPath)
         ui.checkPythonButton.connect("clicked(bool)", self._onCheck)
-
-    def cleanup(self) -> None:
-        """Stop listening to a check that goes on."""
-        if self._task is not None:
-            self._task.abandon()
-            self._task = None
 
     def facts(self) -> dict[str, str]:
         """Return what the report says about the Python environment."""
@@ -58,10 +53,9 @@ class PythonSection:
         self._ui.checkPythonButton.enabled = False
         self._ui.pythonReportLabel.text = _("Checking {path}…").format(path=interpreter.path)
         environment = startupEnvironment() if interpreter.foreign else None
-        self._task = BackgroundTask(lambda: _check(interpreter, environment), self._onChecked)
+        BackgroundTask(self._poller, lambda: _check(interpreter, environment), self._onChecked)
 
     def _onChecked(self, report: InterpreterReport | None, error: Exception | None) -> None:
-        self._task = None
         self._ui.checkPythonButton.enabled = True
         if report is None:
             self._show(_("The check failed: {reason}").format(reason=error))

@@ -5,10 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-import qt
 from slicer.i18n import tr as _
 
-from MedSegLib.background import POLL_MILLISECONDS, letThreadsRun
 from MedSegLib.segmentationRun import Outcome, RunRequest, SegmentationRun
 from MedSegLib.settings import chooseInterpreter, startupEnvironment
 
@@ -17,6 +15,7 @@ if TYPE_CHECKING:
 
     from medseg.backend import WorkerClient
     from medseg.backend.interpreter import PythonInterpreter
+    from MedSegLib.background import Poller
 
 _logger = logging.getLogger(__name__)
 
@@ -26,21 +25,23 @@ class RunController:
 
     Parameters
     ----------
+    poller
+        Calls the controller while a run goes on.
     onProgress
         Called several times a second while a run goes on.
     onFinished
         Called once at the end of each run, when the next may start already.
     """
 
-    def __init__(self, onProgress: Callable[[SegmentationRun], None], onFinished: Callable[[Outcome], None]) -> None:
+    def __init__(
+        self, poller: Poller, onProgress: Callable[[SegmentationRun], None], onFinished: Callable[[Outcome], None]
+    ) -> None:
+        self._poller = poller
         self._onProgress = onProgress
         self._onFinished = onFinished
         self._client: WorkerClient | None = None
         self._interpreter: PythonInterpreter | None = None
         self._run: SegmentationRun | None = None
-        self._timer = qt.QTimer()
-        self._timer.setInterval(POLL_MILLISECONDS)
-        self._timer.connect("timeout()", self._poll)
 
     @property
     def isRunning(self) -> bool:
@@ -49,11 +50,6 @@ class RunController:
     @property
     def isStopping(self) -> bool:
         return self._run is not None and self._run.isStopping
-
-    @property
-    def interpreter(self) -> PythonInterpreter | None:
-        """The Python of the worker, once there was one."""
-        return self._interpreter
 
     def start(self, request: RunRequest) -> SegmentationRun:
         """Start a run and return it; while another goes on, nothing is started and that one is returned.
@@ -65,7 +61,7 @@ class RunController:
         """
         if self._run is None:
             self._run = SegmentationRun(self._readyClient(), request)
-            self._timer.start()
+            self._poller.add(self._poll)
         return self._run
 
     def stop(self, reason: str) -> None:
@@ -75,19 +71,27 @@ class RunController:
 
     def abandon(self, reason: str) -> None:
         """Cancel the run and forget it at once: its nodes are gone, and nothing of it may be written."""
-        run, self._run = self._run, None
+        run = self._forgetRun()
         if run is not None:
-            self._timer.stop()
             run.stop(reason)
             self._onFinished(Outcome("cancelled", reason))
 
     def shutDown(self) -> None:
         """Stop everything, the worker included; for the end of the application and for a reload."""
-        self._timer.stop()
-        run, self._run = self._run, None
+        run = self._forgetRun()
         if run is not None:
-            run.stop("")
+            run.stop(_("MedSeg was closed."))
         self._endWorker()
+
+    def _forgetRun(self) -> SegmentationRun | None:
+        run, self._run = self._run, None
+        self._poller.remove(self._poll)
+        return run
+
+    def _endWorker(self) -> None:
+        if self._client is not None:
+            self._client.stop()
+            self._client = None
 
     def _readyClient(self) -> Any:
         from medseg.backend import WorkerClient
@@ -103,29 +107,19 @@ class RunController:
     def _poll(self) -> None:
         run = self._run
         if run is None:
-            self._timer.stop()
             return
-        # Writing the nodes may let Qt handle events, and so this timer fire again.
-        self._timer.stop()
-        letThreadsRun()
         try:
             outcome = run.poll()
         except Exception as error:
             _logger.exception("A segmentation run failed")
-            run.stop("")
+            run.stop(_("MedSeg has a defect."))
             outcome = Outcome("failed", _("MedSeg has a defect: {error!r}. Please report it.").format(error=error))
         if self._run is not run:
             return
         if outcome is None:
-            self._timer.start()
             self._onProgress(run)
             return
         if run.isOverdue:
             self._endWorker()
-        self._run = None
+        self._forgetRun()
         self._onFinished(outcome)
-
-    def _endWorker(self) -> None:
-        if self._client is not None:
-            self._client.stop()
-            self._client = None
