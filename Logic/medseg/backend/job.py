@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 class RemainingTime:
     """Guesses the seconds that are left from how fast the progress went in the last quarter of a minute.
 
-    Silent until it has seen enough: a first guess from the loading of a model would be far off. The guess is smoothed
-    so that it does not jump (our choice: 0.3 of the new value at each report).
+    Silent until it has seen enough, and each phase (a text but for its numbers) is measured anew: the jump of the
+    progress when a model is loaded says nothing about the windows after it. The guess is smoothed so that it does not
+    flicker (our choice: 0.3 of the new value at each report).
     """
 
     _WINDOW_SECONDS = 15.0
@@ -30,11 +31,15 @@ class RemainingTime:
 
     def __init__(self) -> None:
         self._reports: deque[tuple[float, float]] = deque()
+        self._phase = ""
         self._left: float | None = None
         self._told_at = 0.0
 
-    def report(self, progress: float, now: float) -> None:
-        """Take a progress (0 to 1) at the time ``now`` (seconds of any clock)."""
+    def report(self, progress: float, now: float, phase: str = "") -> None:
+        """Take a progress (0 to 1) at the time ``now`` (seconds of any clock) in this ``phase``."""
+        if phase != self._phase:
+            self._phase = phase
+            self._reports.clear()
         if self._reports and progress <= self._reports[-1][1]:
             return
         self._reports.append((now, progress))
@@ -163,13 +168,12 @@ class Job:
             if not self.cancel_requested.is_set():
                 self._text = text
             if state == "running":
-                self._remaining.report(progress, time.monotonic())
+                self._remaining.report(progress, time.monotonic(), _phase_of(text))
 
     def say(self, text: str) -> None:
         """Show and log what the client itself does for the job."""
         with self._lock:
-            phase = re.sub(r"\d+", "#", text)
-            if not self._log or re.sub(r"\d+", "#", self._text) != phase:
+            if not self._log or _phase_of(self._text) != _phase_of(text):
                 self._log.append(f"{time.monotonic() - self._created:7.1f} s  {text}")
             if not self.cancel_requested.is_set():
                 self._text = text
@@ -193,3 +197,8 @@ class Job:
                 self._error = Cancelled()
             self._log.append(f"{time.monotonic() - self._created:7.1f} s  {self._text}")
             self._finished.set()
+
+
+def _phase_of(text: str) -> str:
+    """Return a text without its numbers: what stays the same while something is counted."""
+    return re.sub(r"\d+", "#", text)

@@ -331,6 +331,18 @@ def test_the_remaining_time_follows_a_run_that_gets_slower() -> None:
     assert remaining.seconds_left(now) == pytest.approx((1 - progress) / 0.005, rel=0.05)
 
 
+def test_the_remaining_time_is_not_misled_by_the_jump_of_an_earlier_phase() -> None:
+    remaining = RemainingTime()
+    for step, phase in enumerate(["loading", "checking", "preparing"]):
+        remaining.report(0.1 * step, step * 0.1, phase)
+    for second in range(1, 11):
+        remaining.report(0.3 + second * 0.001, float(second), "windows")
+    assert remaining.seconds_left(10.0) == pytest.approx(0.69 / 0.001, rel=0.01)
+    # A short last phase without a guess of its own lets the last one run down.
+    remaining.report(0.9, 12.0, "measuring")
+    assert remaining.seconds_left(12.0) == pytest.approx(688, rel=0.01)
+
+
 def test_the_remaining_time_bears_a_clock_that_stands_and_progress_that_repeats() -> None:
     remaining = RemainingTime()
     for _ in range(20):
