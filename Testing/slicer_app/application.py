@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import json
+import logging
 import os
 import shutil
 import stat
@@ -19,11 +20,22 @@ os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
 import slicer
 import slicer.util
-from PySide6.QtCore import QCoreApplication, QEvent, QEventLoop, QLibraryInfo, QSettings, QStandardPaths, QTimer
+from PySide6.QtCore import (
+    QCoreApplication,
+    QEvent,
+    QEventLoop,
+    QLibraryInfo,
+    QSettings,
+    QStandardPaths,
+    QTimer,
+    QtMsgType,
+    qInstallMessageHandler,
+)
 from PySide6.QtGui import QPalette
 from PySide6.QtWidgets import QApplication, QWidget
 
-from . import dialogs, i18n, modules, packaging, parameter_nodes, sample_data, scripted_module, widgets
+from . import dialogs, i18n, main_window, modules, packaging, parameter_nodes, sample_data, scripted_module, widgets
+from .garbage import MainThreadCollector
 from .pythonqt import signals
 from .pythonqt.backings import backing_of, not_offered
 from .pythonqt.modules import make_ctk, make_qt
@@ -50,6 +62,17 @@ class SlotError(AssertionError):
     """An exception left a slot during a test and the test did not take it."""
 
 
+def _log_qt_message(kind: QtMsgType, _context: object, text: str) -> None:
+    """Qt's messages go to the log, as the application sends them to its error log."""
+    levels = {
+        QtMsgType.QtDebugMsg: logging.DEBUG,
+        QtMsgType.QtInfoMsg: logging.INFO,
+        QtMsgType.QtWarningMsg: logging.WARNING,
+    }
+    if "propagateSizeHints" not in text:  # what the offscreen platform says whenever a window is shown
+        logging.getLogger("Qt").log(levels.get(kind, logging.ERROR), text)
+
+
 class SlicerApplication:
     """One application per process: a real scene, Qt offscreen, and the modules that a scripted module imports.
 
@@ -74,8 +97,9 @@ class SlicerApplication:
         for folder in ("tmp", "cache", "documents", "bin"):
             (self._home / folder).mkdir()
         self._qt = self._start_qt()
+        self._collector = MainThreadCollector()
         self._loaded: dict[str, modules.LoadedModule] = {}
-        self._app = qSlicerApplication(self._home, main_window=False)
+        self._app = qSlicerApplication(self._home)
         self._install()
         self._start_scene()
 
@@ -90,6 +114,7 @@ class SlicerApplication:
         application.setQuitOnLastWindowClosed(False)
         application.setStyle("fusion")
         application.setPalette(QPalette())
+        qInstallMessageHandler(_log_qt_message)
         return application
 
     def _make_python_slicer(self) -> None:
@@ -236,6 +261,19 @@ class SlicerApplication:
         """As if the application had been started with ``--testing``: no dialogs, questions are confirmed."""
         self._app._testing = enabled
 
+    def openMainWindow(self) -> None:
+        """From here on as if the application had been started without ``--no-main-window``, until reset."""
+        self._app.setLayoutManager(main_window.qSlicerLayoutManager(self.scene))
+        self._app._main_window = main_window.qSlicerMainWindow()
+        self._app._main_window.show()
+
+    def _close_main_window(self) -> None:
+        if self._app._main_window is not None:
+            self._app._main_window.close()
+            self._app._main_window.deleteLater()
+            self._app._main_window = None
+            self._app.setLayoutManager(None)
+
     def loadModule(self, path: str | Path) -> modules.LoadedModule:
         """Load a scripted module from its file as the application does at start-up, and complete the start-up.
 
@@ -244,6 +282,7 @@ class SlicerApplication:
         path = Path(path).resolve()
         if path.stem in self._loaded:
             return self._loaded[path.stem]
+        self._collector.start()
         module = modules.qSlicerScriptedLoadableModule()
         instance = module._load(path)
         self._app.moduleManager()._add(module)
@@ -303,7 +342,9 @@ class SlicerApplication:
         """
         for module in list(self._loaded.values()):
             module.unload()
+        self._collector.stop()
         self._app._testing = False
+        self._close_main_window()
         self.processEvents()
         self.scene.Clear(True)
         self._restore_singletons()

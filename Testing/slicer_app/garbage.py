@@ -1,8 +1,9 @@
 """Python's cyclic garbage is collected on the main thread only, while a module is loaded.
 
-The collector runs in whatever thread happens to allocate. In Slicer the main thread keeps Python's global lock while its
-event loop runs, so a thread that collects Qt objects does not run beside the loop; PySide gives the lock away there, and a
-collection in a thread of the module under test would destroy Qt objects that the loop is using (seen: it crashes).
+The collector runs in whatever thread happens to allocate. In Slicer the main thread keeps Python's global lock while
+its event loop runs, so a thread that collects Qt objects does not run beside the loop; PySide gives the lock away
+there, and a collection in a thread of the module under test would destroy Qt objects that the loop is using (seen: it
+crashes).
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import slicer
+import vtk
 from PySide6.QtCore import QObject
 
 from .pythonqt.backings import register_backing
@@ -57,7 +58,7 @@ class qSlicerCoreIOManager(QObject):
         node = self._load_volume(path, properties) if kind == "VolumeFile" else self._load_other(kind, path, properties)
         if node is None:
             if messages is not None:
-                messages.AddMessage(slicer.vtkMRMLMessageCollection.ErrorEvent, f"cannot read {path}")
+                messages.AddMessage(vtk.vtkCommand.ErrorEvent, f"cannot read {path}")
             return False
         if loaded is not None:
             loaded.AddItem(node)
@@ -101,7 +102,7 @@ class qSlicerCoreIOManager(QObject):
         storage.SetUseCompression(int(properties.get("useCompression", storage.GetUseCompression())))
         saved = bool(storage.WriteData(node))
         if not saved and messages is not None:
-            messages.AddMessage(slicer.vtkMRMLMessageCollection.ErrorEvent, f"cannot write {path}")
+            messages.AddMessage(vtk.vtkCommand.ErrorEvent, f"cannot write {path}")
         return saved
 
     def loadScene(self, path: str, clear: bool = True, _messages: Any = None) -> bool:

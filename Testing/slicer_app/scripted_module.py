@@ -167,6 +167,8 @@ class ScriptedLoadableModuleTest(unittest.TestCase):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.moduleTestNames: list[str] = []
         super().__init__(*args, **kwargs)
+        # unittest.TestCase ends the chain of constructors; a mixin after it must be constructed, too.
+        super(unittest.TestCase, self).__init__()
         self.enableScreenshots = False
         self.screenshotScaleFactor = 1.0
         # The real one takes every method with "test" anywhere in its name.

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import slicer
 from PySide6.QtCore import Property, QCoreApplication, QObject, QProcessEnvironment, QSettings, Signal
-from PySide6.QtWidgets import QApplication
+from PySide6.QtWidgets import QApplication, QWidget
 
 from .io_manager import qSlicerIOManager
 from .modules import qSlicerModuleManager
@@ -74,10 +74,10 @@ class qSlicerApplication(QObject):
         "usageEventLogged(QString,QString)": "usageEventLogged",
     }
 
-    def __init__(self, home: Path, *, main_window: bool) -> None:
+    def __init__(self, home: Path) -> None:
         super().__init__()
         self._home = home
-        self._main_window = main_window
+        self._main_window: QWidget | None = None
         self._testing = False
         self._pauses = 0
         self._scene = slicer.vtkMRMLScene()
@@ -141,7 +141,7 @@ class qSlicerApplication(QObject):
         return self._testing
 
     def commandOptions(self) -> SimpleNamespace:
-        return SimpleNamespace(noMainWindow=not self._main_window, isTestingEnabled=self._testing)
+        return SimpleNamespace(noMainWindow=self._main_window is None, isTestingEnabled=self._testing)
 
     def startupEnvironment(self) -> QProcessEnvironment:
         environment = QProcessEnvironment()

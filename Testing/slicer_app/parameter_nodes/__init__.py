@@ -1,7 +1,7 @@
 """The module ``slicer.parameterNodeWrapper``: typed parameters on a real parameter node, bound to widgets.
 
 A stand-in: written anew after the behaviour of Slicer's own (Base/Python/slicer/parameterNodeWrapper). Generated
-panels, ranges, colours and parameters of the type Any are not offered.
+panels and colours are not offered.
 """
 
 from .annotations import (
@@ -14,6 +14,7 @@ from .annotations import (
     Maximum,
     Minimum,
     NotNone,
+    RangeBounds,
     SingleStep,
     Validator,
     WithinRange,
@@ -24,8 +25,8 @@ from .annotations import (
     unannotatedType,
 )
 from .connectors import GuiConnector, createGuiConnector, parameterNodeGuiConnector
-from .containers import DictSerializer, ListSerializer, TupleSerializer, UnionSerializer
-from .packs import isParameterPack, nestedParameterNames, parameterPack
+from .containers import AnySerializer, DictSerializer, ListSerializer, TupleSerializer, UnionSerializer
+from .packs import FloatRange, isParameterPack, nestedParameterNames, parameterPack
 from .serializers import (
     BoolSerializer,
     NodeSerializer,
@@ -39,12 +40,14 @@ from .serializers import (
 from .wrapper import findChildWidgetForParameter, isParameterNodeWrapper, parameterNodeWrapper
 
 __all__ = [
+    "AnySerializer",
     "BoolSerializer",
     "Choice",
     "Decimals",
     "Default",
     "DictSerializer",
     "Exclude",
+    "FloatRange",
     "GuiConnector",
     "IsInstance",
     "Label",
@@ -55,6 +58,7 @@ __all__ = [
     "NotNone",
     "NumberSerializer",
     "PathSerializer",
+    "RangeBounds",
     "Serializer",
     "SingleStep",
     "StringSerializer",

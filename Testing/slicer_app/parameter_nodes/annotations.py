@@ -90,6 +90,19 @@ class Exclude(Validator):
             raise ValueError(message)
 
 
+class RangeBounds(Validator):
+    """The ends of a range lie within these."""
+
+    def __init__(self, minimum: float, maximum: float) -> None:
+        self.minimum, self.maximum = minimum, maximum
+
+    def validate(self, value: Any) -> None:
+        if not self.minimum <= value.minimum or not value.maximum <= self.maximum:
+            bounds = f"[{self.minimum}, {self.maximum}]"
+            message = f"Range must be within the bound of {bounds}, is [{value.minimum}, {value.maximum}]"
+            raise ValueError(message)
+
+
 class Default:
     """The value of a parameter that was never set; ``generator`` makes a new one each time."""
 

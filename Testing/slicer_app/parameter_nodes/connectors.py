@@ -10,6 +10,7 @@ from typing import Any
 import slicer
 
 from . import annotations as notes
+from .packs import FloatRange
 from .serializers import PATHS
 
 logger = logging.getLogger(__name__)
@@ -332,3 +333,26 @@ class NodeConnector(GuiConnector):
 
     def write(self, value: Any) -> None:
         self._widget.setCurrentNode(value)
+
+
+@parameterNodeGuiConnector
+class RangeConnector(GuiConnector):
+    SIGNAL = "valuesChanged"
+
+    @staticmethod
+    def canRepresent(widget: Any, datatype: Any) -> bool:
+        return _named(widget, "ctkRangeWidget", "qMRMLRangeWidget") and notes.unannotatedType(datatype) is FloatRange
+
+    def __init__(self, widget: Any, datatype: Any) -> None:
+        super().__init__(widget, datatype)
+        _apply_decimals_and_step(widget, datatype)
+        bounds = notes.findFirstAnnotation(notes.splitAnnotations(datatype)[1], notes.RangeBounds)
+        if bounds is None:
+            raise RuntimeError("Cannot have a connection to a range widget where the float is unbounded.")
+        widget.setRange(bounds.minimum, bounds.maximum)
+
+    def read(self) -> Any:
+        return FloatRange(self._widget.minimumValue, self._widget.maximumValue)
+
+    def write(self, value: Any) -> None:
+        self._widget.setValues(value.minimum, value.maximum)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections.abc
+import importlib
 import typing
 from typing import Any
 
@@ -13,6 +14,7 @@ from .serializers import (
     NoneSerializer,
     NumberSerializer,
     Serializer,
+    StringSerializer,
     ValidatedSerializer,
     parameterNodeSerializer,
     serializer_of,
@@ -57,10 +59,40 @@ class ObservedList(collections.abc.MutableSequence):
         self._list.insert(index, item)
         self._save()
 
+    def extend(self, other: Any) -> None:
+        self._list.extend(other)
+        self._save()
+
+    def __iadd__(self, other: Any) -> ObservedList:
+        self.extend(other)
+        return self
+
+    def __imul__(self, count: int) -> ObservedList:
+        self._list *= count
+        self._save()
+        return self
+
+    def clear(self) -> None:
+        self._list.clear()
+        self._save()
+
+    def sort(self, **how: Any) -> None:
+        self._list.sort(**how)
+        self._save()
+
+    def reverse(self) -> None:
+        self._list.reverse()
+        self._save()
+
     def __add__(self, other: Any) -> Any:
         raise NotImplementedError("Adding an ObservedList is not supported. However, += is supported.")
 
     __radd__ = __add__
+
+    def __mul__(self, other: Any) -> Any:
+        raise NotImplementedError("Multiplying an ObservedList is not supported. However, *= is supported.")
+
+    __rmul__ = __mul__
 
 
 @parameterNodeSerializer
@@ -73,11 +105,11 @@ class ListSerializer(Serializer):
 
     @staticmethod
     def canSerialize(type_: Any) -> bool:
-        return typing.get_origin(type_) is list
+        return list in (type_, typing.get_origin(type_))
 
     @staticmethod
     def create(type_: Any) -> Serializer:
-        return ListSerializer(serializer_of(typing.get_args(type_)[0]))
+        return ListSerializer(serializer_of((typing.get_args(type_) or (Any,))[0]))
 
     def default(self) -> Any:
         return []
@@ -200,6 +232,15 @@ class ObservedDict(collections.abc.MutableMapping):
         del self._dict[key]
         self._save()
 
+    def popitem(self) -> Any:
+        item = self._dict.popitem()
+        self._save()
+        return item
+
+    def clear(self) -> None:
+        self._dict.clear()
+        self._save()
+
 
 @parameterNodeSerializer
 class DictSerializer(Serializer):
@@ -210,11 +251,11 @@ class DictSerializer(Serializer):
 
     @staticmethod
     def canSerialize(type_: Any) -> bool:
-        return typing.get_origin(type_) is dict
+        return dict in (type_, typing.get_origin(type_))
 
     @staticmethod
     def create(type_: Any) -> Serializer:
-        key, value = typing.get_args(type_)
+        key, value = typing.get_args(type_) or (Any, Any)
         return DictSerializer(serializer_of(key), serializer_of(value))
 
     def default(self) -> Any:
@@ -292,3 +333,43 @@ class UnionSerializer(Serializer):
 
     def supportsCaching(self) -> bool:
         return all(s.supportsCaching() for s in self._serializers)
+
+
+@parameterNodeSerializer
+class AnySerializer(Serializer):
+    """``name.type`` says where the class of the value is found, ``name.value`` is the value. Never cached."""
+
+    def __init__(self) -> None:
+        self._kind = TupleSerializer([StringSerializer(), StringSerializer()])
+
+    @staticmethod
+    def canSerialize(type_: Any) -> bool:
+        return type_ is Any
+
+    @staticmethod
+    def create(type_: Any) -> Serializer:  # noqa: ARG004
+        return AnySerializer()
+
+    def default(self) -> Any:
+        return None
+
+    def _value(self, parameterNode: Any, name: str) -> Serializer:
+        module, kind = self._kind.read(parameterNode, f"{name}.type")
+        found = type(None) if kind == "NoneType" else getattr(importlib.import_module(module), kind)
+        return serializer_of(found)
+
+    def isIn(self, parameterNode: Any, name: str) -> bool:
+        return self._kind.isIn(parameterNode, f"{name}.type")
+
+    def write(self, parameterNode: Any, name: str, value: Any) -> None:
+        self.remove(parameterNode, name)
+        serializer_of(type(value)).write(parameterNode, f"{name}.value", value)
+        self._kind.write(parameterNode, f"{name}.type", (type(value).__module__, type(value).__name__))
+
+    def read(self, parameterNode: Any, name: str) -> Any:
+        return self._value(parameterNode, name).read(parameterNode, f"{name}.value")
+
+    def remove(self, parameterNode: Any, name: str) -> None:
+        if self.isIn(parameterNode, name):
+            self._value(parameterNode, name).remove(parameterNode, f"{name}.value")
+            self._kind.remove(parameterNode, f"{name}.type")

@@ -53,7 +53,7 @@ def nestedParameterNames(parameterPackClassOrInstance: Any) -> list[str]:
 
 def check_member(pack: Any, name: str) -> None:
     top, rest = notes.split_dotted(name)
-    if top not in pack.allParameters:
+    if not hasattr(pack, top):
         message = f"{pack} has no member '{top}'"
         raise ValueError(message)
     if rest is not None:
@@ -77,8 +77,6 @@ class _Pack:
     """The methods that the decorator gives to a pack."""
 
     allParameters: dict[str, _Field]
-    _is_parameterPack = True
-    _save: Any = None
 
     def __init__(self, *values: Any, **named: Any) -> None:
         given = dict(zip(self.allParameters, values, strict=False))
@@ -90,6 +88,12 @@ class _Pack:
         given |= named
         for name, info in self.allParameters.items():
             setattr(self, name, given.get(name, info.default.value))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if "_save" in self.__dict__ and not hasattr(type(self), name):
+            message = f"'{type(self).__name__}' of a parameter node has no attribute '{name}', and none can be added"
+            raise AttributeError(message)
+        object.__setattr__(self, name, value)
 
     def _pack_changed(self) -> None:
         if self.__dict__.get("_save") is not None:
@@ -128,6 +132,12 @@ def parameterPack(classtype: Any = None) -> Any:
         fields = fields_of(cls)
         if not fields:
             raise ValueError("Unable to find any members in parameterPack")
+        reserved = {f"_parameterPack_{name}_{what}" for name in fields for what in ("impl", "serializer")}
+        reserved |= {"allParameters", "_is_parameterPack", "getValue", "setValue", "dataType"}
+        used = reserved & (set(fields) | vars(cls).keys())
+        if used:
+            message = f"Cannot use reserved names {sorted(used)} in a parameterPack"
+            raise ValueError(message)
         for name, info in fields.items():
             try:
                 info.serializer.validate(info.default.value)
@@ -142,11 +152,19 @@ def parameterPack(classtype: Any = None) -> Any:
             top, rest = notes.split_dotted(membername)
             return kinds[top] if rest is None else notes.unannotatedType(kinds[top]).dataType(rest)
 
-        given = {"allParameters": fields, "dataType": staticmethod(dataType), "_is_parameterPack": True, "_save": None}
-        for name, value in {**vars(_Pack), **given}.items():
-            own = name in vars(cls) and name in ("__init__", "__eq__", "__repr__", "__hash__")
-            if name not in ("__module__", "__dict__", "__weakref__", "__doc__", "__annotations__") and not own:
+        own_constructor = vars(cls).get("__init__")
+
+        def construct(self: Any, *values: Any, **named: Any) -> None:
+            _Pack.__init__(self)
+            own_constructor(self, *values, **named)
+
+        given = {name: value for name, value in vars(_Pack).items() if callable(value) or name == "__hash__"}
+        given |= {"allParameters": fields, "dataType": staticmethod(dataType), "_is_parameterPack": True}
+        for name, value in given.items():
+            if name not in vars(cls) or name in ("__setattr__", "__hash__"):
                 setattr(cls, name, value)
+        if own_constructor is not None:
+            cls.__init__ = construct  # type: ignore[misc]
         return cls
 
     return decorate if classtype is None else decorate(classtype)
@@ -192,3 +210,43 @@ class ParameterPackSerializer(Serializer):
 
     def supportsCaching(self) -> bool:
         return all(info.serializer.supportsCaching() for info in self.type.allParameters.values())
+
+
+@parameterPack
+class FloatRange:
+    """Two numbers, the first not above the second. Kept as ``name._minimum`` and ``name._maximum``."""
+
+    _minimum: float
+    _maximum: float
+
+    def __init__(self, minimum: float = 0, maximum: float = 0) -> None:
+        self.setRange(minimum, maximum)
+
+    @staticmethod
+    def checkRange(minimum: float, maximum: float) -> None:
+        if not minimum <= maximum:
+            message = f"FloatRange must have minimum <= maximum: {minimum} <= {maximum}"
+            raise ValueError(message)
+
+    def setRange(self, minimum: float, maximum: float) -> None:
+        self.checkRange(minimum, maximum)
+        self._minimum = minimum
+        self._maximum = maximum
+
+    @property
+    def minimum(self) -> float:
+        return self._minimum
+
+    @minimum.setter
+    def minimum(self, value: float) -> None:
+        self.checkRange(value, self._maximum)
+        self._minimum = value
+
+    @property
+    def maximum(self) -> float:
+        return self._maximum
+
+    @maximum.setter
+    def maximum(self, value: float) -> None:
+        self.checkRange(self._minimum, value)
+        self._maximum = value

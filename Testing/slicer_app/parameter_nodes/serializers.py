@@ -50,6 +50,13 @@ class Serializer:
         parameterNode.UnsetParameter(name)
 
     def supportsCaching(self) -> bool:
+        return False
+
+
+class _Immutable(Serializer):
+    """Values that cannot change behind the parameter's back may be cached."""
+
+    def supportsCaching(self) -> bool:
         return True
 
 
@@ -129,7 +136,7 @@ def serializer_of(annotated: Any) -> ValidatedSerializer:
 
 
 @parameterNodeSerializer
-class NumberSerializer(Serializer):
+class NumberSerializer(_Immutable):
     def __init__(self, type: Any) -> None:  # noqa: A002 - the real one calls it so
         self.type = type
 
@@ -154,7 +161,7 @@ class NumberSerializer(Serializer):
 
 
 @parameterNodeSerializer
-class StringSerializer(Serializer):
+class StringSerializer(_Immutable):
     @staticmethod
     def canSerialize(type_: Any) -> bool:
         return type_ is str
@@ -174,7 +181,7 @@ class StringSerializer(Serializer):
 
 
 @parameterNodeSerializer
-class PathSerializer(Serializer):
+class PathSerializer(_Immutable):
     def __init__(self, pathtype: Any) -> None:
         self.type = pathtype
 
@@ -197,7 +204,7 @@ class PathSerializer(Serializer):
 
 
 @parameterNodeSerializer
-class BoolSerializer(Serializer):
+class BoolSerializer(_Immutable):
     @staticmethod
     def canSerialize(type_: Any) -> bool:
         return type_ is bool
@@ -217,7 +224,7 @@ class BoolSerializer(Serializer):
 
 
 @parameterNodeSerializer
-class NodeSerializer(Serializer):
+class NodeSerializer(_Immutable):
     """A node is a node reference; an empty parameter of the same name tells "None" from "never set"."""
 
     @staticmethod
@@ -244,7 +251,7 @@ class NodeSerializer(Serializer):
 
 
 @parameterNodeSerializer
-class EnumSerializer(Serializer):
+class EnumSerializer(_Immutable):
     """An enumerator is kept by its name; the default is the first one."""
 
     def __init__(self, enum_: type[enum.Enum]) -> None:
@@ -275,7 +282,7 @@ class EnumSerializer(Serializer):
 
 
 @parameterNodeSerializer
-class NoneSerializer(Serializer):
+class NoneSerializer(_Immutable):
     """The value None, for unions."""
 
     @staticmethod

@@ -16,6 +16,7 @@ from .table import ClassFacts, classes
 UNLISTED = (
     "QByteArray",
     "QHeaderView",
+    "QItemSelection",
     "QLayoutItem",
     "QModelIndex",
     "QProcessEnvironment",
@@ -23,6 +24,7 @@ UNLISTED = (
     "QScreen",
     "QScrollBar",
     "QSpacerItem",
+    "QStatusBar",
     "QTextCursor",
     "QTextDocument",
     "QWidgetItem",

@@ -58,11 +58,9 @@ def make_slot(function: Callable, arity: int | None, to_python: Callable[[Any], 
     limits = [n for n in (arity, accepted) if n is not None]
 
     def slot(*arguments: Any) -> None:
-        converted = [to_python(a) for a in arguments]
-        if limits:
-            converted = converted[: min(limits)]
         try:
-            function(*converted)
+            converted = [to_python(a) for a in arguments]
+            function(*(converted[: min(limits)] if limits else converted))
         except BaseException as error:  # noqa: BLE001 - whatever a slot raises must not reach Qt's event loop
             report(error)
 

@@ -314,6 +314,8 @@ def to_python(value: Any) -> Any:
         return tuple(to_python(v) for v in value)
     if isinstance(value, dict):
         return {k: to_python(v) for k, v in value.items()}
+    if type(value).__name__ == "QOverrideCursorGuard":  # an addition of PySide6: in C++ the function returns nothing
+        return None
     if isinstance(value, shiboken6.Object):
         return wrap(value)
     return value

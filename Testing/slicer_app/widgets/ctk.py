@@ -17,6 +17,7 @@ from PySide6.QtWidgets import (
     QGroupBox,
     QHBoxLayout,
     QLineEdit,
+    QMessageBox,
     QPushButton,
     QSizePolicy,
     QStyle,
@@ -257,6 +258,14 @@ class ctkFittedTextBrowser(QTextBrowser):
         self.updateGeometry()
 
 
+class ctkMessageBox(QMessageBox):
+    """A message box that can be told not to come again; it is recorded like every dialog."""
+
+    dontShowAgainVisible = stored(bool, "dont_show_again_visible", False)
+    dontShowAgain = stored(bool, "dont_show_again", False)
+    dontShowAgainSettingsKey = stored(str, "dont_show_again_key", "")
+
+
 class _PathEdit(QWidget):
     """A line and a button that opens a file dialog."""
 
@@ -383,15 +392,17 @@ class ctkDirectoryButton(_PathEdit):
         self._button = QPushButton(self)
         layout.addWidget(self._button)
         self._button.clicked.connect(self.browse)
-        self._directory = ""
+        self._directory = "."
+        self._button.setText(QDir().absolutePath())
         self._set_directory(start)
 
     def _set_directory(self, folder: str) -> None:
-        path = QDir(folder).absolutePath()
-        self._button.setText(path)
-        if path != self._directory:
-            self._directory = path
-            self.directoryChanged.emit(path)
+        # "." stays as it is until another folder is chosen, which is kept as an absolute path.
+        if QDir(folder) == QDir(self._directory):
+            return
+        self._directory = QDir(folder).absolutePath()
+        self._button.setText(self._directory)
+        self.directoryChanged.emit(self._directory)
 
     directory = Property(str, lambda self: self._directory, _set_directory)
     caption = stored(str, "caption", "")
@@ -416,6 +427,7 @@ WIDGETS = (
     ctkMenuButton,
     ctkExpandableWidget,
     ctkFittedTextBrowser,
+    ctkMessageBox,
     ctkPathLineEdit,
     ctkDirectoryButton,
 )

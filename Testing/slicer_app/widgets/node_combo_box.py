@@ -23,24 +23,29 @@ NODE_ID = Qt.ItemDataRole.UserRole + 1
 ACTION = Qt.ItemDataRole.UserRole + 2
 
 
-def observe(subject: Any, event: int | str, owner: Any, method: str) -> Callable[[], None]:
-    """Call ``owner.method(node)`` on ``event``, without keeping the owner alive; returns what ends it."""
+def observe(
+    subject: Any, event: int | str, owner: Any, method: str, *, passes_node: bool = False
+) -> Callable[[], None]:
+    """Call ``owner.method(node)`` on ``event``, without keeping the owner alive; returns what ends it.
+
+    The node is the one that the event is about where ``passes_node``, which only events of the scene may ask for (other
+    events carry texts or numbers, and taking those for objects crashes), and else the subject itself.
+    """
     reference = weakref.ref(owner)
 
-    @vtk.calldata_type(vtk.VTK_OBJECT)
-    def callback(caller: Any, _event: str, data: Any = None) -> None:
+    def call(node: Any) -> None:
         target = reference()
         if target is None or not shiboken6.isValid(target):
-            end()
+            subject.RemoveObserver(tag)
         else:
-            getattr(target, method)(data if data is not None else caller)
+            getattr(target, method)(node)
 
-    tag = subject.AddObserver(event, callback)
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def about_node(_caller: Any, _event: str, node: Any) -> None:
+        call(node)
 
-    def end() -> None:
-        subject.RemoveObserver(tag)
-
-    return end
+    tag = subject.AddObserver(event, about_node if passes_node else lambda caller, _event: call(caller))
+    return lambda: subject.RemoveObserver(tag)
 
 
 class qMRMLNodeComboBox(QWidget):
@@ -214,8 +219,8 @@ class qMRMLNodeComboBox(QWidget):
         if scene is not None:
             removed = slicer.vtkMRMLScene.NodeAboutToBeRemovedEvent
             self._scene_observers = [
-                observe(scene, slicer.vtkMRMLScene.NodeAddedEvent, self, "_scene_added"),
-                observe(scene, removed, self, "_scene_removes"),
+                observe(scene, slicer.vtkMRMLScene.NodeAddedEvent, self, "_scene_added", passes_node=True),
+                observe(scene, removed, self, "_scene_removes", passes_node=True),
             ]
             for i in range(scene.GetNumberOfNodes()):
                 self._watch(scene.GetNthNode(i))

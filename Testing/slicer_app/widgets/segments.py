@@ -27,7 +27,7 @@ class qMRMLSegmentsTableView(_TellsScene, QWidget):
     """
 
     mrmlSceneChanged = Signal(object)
-    selectionChanged = Signal(QItemSelection, QItemSelection)
+    selectionChanged = Signal(object, object)
     segmentAboutToBeModified = Signal(str)
     SIGNALS: ClassVar[dict[str, str]] = SCENE_CHANGED | {
         "selectionChanged(QItemSelection,QItemSelection)": "selectionChanged",
@@ -47,7 +47,11 @@ class qMRMLSegmentsTableView(_TellsScene, QWidget):
         self._table.horizontalHeader().setStretchLastSection(True)
         self._table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         layout.addWidget(self._table)
-        self._table.selectionModel().selectionChanged.connect(self.selectionChanged)
+        self._table.itemSelectionChanged.connect(self._selection_changed)
+
+    def _selection_changed(self) -> None:
+        # The rows that are no longer selected are not told: the second selection is always empty.
+        self.selectionChanged.emit(self._table.selectionModel().selection(), QItemSelection())
 
     def tableWidget(self) -> QTableWidget:
         return self._table
