@@ -76,7 +76,7 @@ def export_package(
         description=about.description,
         version=about.version,
         license=about.license,
-        inputs=[InputSlot(about.input_name, about.modality, about.description, about.minimum_slices)],
+        inputs=[InputSlot(about.input_name, about.modality, about.input_description, about.minimum_slices)],
         labels=labels,
         network_target=recipe.network.target,
         network_arguments=recipe.network.arguments,

@@ -141,6 +141,7 @@ class PackageSection(_Section):
     anatomy: tuple[str, ...]
     modality: str
     input_name: str = "Volume"
+    input_description: str = ""
     minimum_slices: Annotated[int, Field(ge=1)] = 8
     authors: str
     copyright: str
