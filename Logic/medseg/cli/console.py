@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 from medseg.progress import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from rich.console import Console
+
+_STEPS = 1000
+_PREPARATION = 0.05  # fraction of a job before the network starts
 
 
 def remarks() -> Console:
@@ -27,36 +30,58 @@ def results() -> Console:
     return Console(highlight=False, soft_wrap=True)
 
 
-@contextlib.contextmanager
-def progress_bar(console: Console, total: int = 1) -> Iterator[Callable[[str], Progress]]:
-    """Show a bar; yield a function that starts the next of ``total`` jobs and returns its progress.
+class Bar:
+    """One line that shows the job in hand; nothing where ``console`` is not a terminal, so that logs stay readable."""
 
-    Nothing is drawn where ``console`` is not a terminal, so that logs stay readable.
-    """
-    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bars
+    def __init__(self, console: Console, total: int = 1) -> None:
+        from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bars
 
-    with Bars(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeRemainingColumn(compact=True),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    ) as bars:
-        task = bars.add_task("", total=1.0)
-        started = 0
+        self._bars = Bars(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeRemainingColumn(compact=True),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+            # Standard output stays where it is, which may be a file or a pipe; `aside` keeps the two apart.
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._task = self._bars.add_task("", total=_STEPS)
+        self._total = total
+        self._started = 0
 
-        def start(name: str) -> Progress:
-            nonlocal started
-            started += 1
-            title = f"{started}/{total} {name}" if total > 1 else name
-            bars.reset(task, total=1.0, description=title)
+    def __enter__(self) -> Bar:
+        self._bars.start()
+        return self
 
-            def report(fraction: float, text: str) -> None:
-                bars.update(task, completed=fraction, description=f"{title}: {text}" if text else title)
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
 
-            return Progress(report)
+    def start(self, name: str) -> Progress:
+        """Begin the next of ``total`` jobs and return its progress."""
+        self._started += 1
+        title = f"{self._started}/{self._total} {name}" if self._total > 1 else name
+        self._bars.reset(self._task, total=_STEPS, description=title)
 
-        yield start
+        def report(fraction: float, text: str) -> None:
+            description = f"{title}: {text}" if text else title
+            done = round(fraction * _STEPS)
+            if fraction < _PREPARATION:
+                # Starts the clock again: imports and reading say nothing about the time that the network takes.
+                self._bars.reset(self._task, total=_STEPS, completed=done, description=description)
+            else:
+                self._bars.update(self._task, completed=done, description=description)
+
+        return Progress(report)
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """Take the line away while the block prints."""
+        self._bars.stop()
+        try:
+            yield
+        finally:
+            self._bars.start()

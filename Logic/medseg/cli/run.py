@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from medseg.cli.cases import LABELMAP_ENDINGS, OUTPUT_ENDINGS, SEGMENTATION_ENDING, Case, find_cases, outputs_for
-from medseg.cli.console import progress_bar, remarks, results
+from medseg.cli.console import Bar, remarks, results
 from medseg.cli.failures import interruption_postponed, unexpected
 from medseg.errors import Cancelled, MedSegError
 from medseg.files import atomic_path
@@ -84,18 +84,22 @@ def run_cases(targets: Targets, package: ModelPackage, device: str) -> Segmentat
 
     console, batch, many = remarks(), _Batch(), len(targets.cases) > 1
     result = None
-    with progress_bar(console, len(targets.cases)) as start:
+    with Bar(console, len(targets.cases)) as bar:
         # Loaded once for all cases, and by the first run itself when there is one case, which has better words for it.
         network = load_network(package) if many else None
         options = SegmentOptions(device=device)
         for index, case in enumerate(targets.cases):
-            progress = start(case.name)
+            progress = bar.start(case.name)
             try:
                 result, image = _segment(case, package, options, network, progress)
                 with interruption_postponed():
                     _write(targets, index, result, image, batch)
             except (Cancelled, KeyboardInterrupt):
-                _report_cancelled(console, batch, len(targets.cases))
+                if many:
+                    with bar.aside():
+                        console.print(
+                            f"{batch.done} of {len(targets.cases)} inputs were done; their results are whole."
+                        )
                 raise
             except Exception as error:
                 if not many:
@@ -104,7 +108,8 @@ def run_cases(targets: Targets, package: ModelPackage, device: str) -> Segmentat
                 batch.failures.append((str(case.paths[0]), str(error) if expected else unexpected(error)))
                 continue
             batch.done += 1
-            _report(console, result, targets.segmentations[index], details=not many)
+            with bar.aside():
+                _report(console, result, targets.segmentations[index], details=not many)
     for path in (*targets.tables, *(targets.previews if not many else ())):
         results().print(f"Written: {path}", markup=False)
     if many:
@@ -208,8 +213,3 @@ def _report_batch(console: Console, batch: _Batch, count: int) -> None:
     for name, reason in batch.failures:
         console.print(f"  {name}: {reason}", markup=False)
     raise typer.Exit(1)
-
-
-def _report_cancelled(console: Console, batch: _Batch, count: int) -> None:
-    if count > 1:
-        console.print(f"{batch.done} of {count} inputs were done before; their results are whole.")

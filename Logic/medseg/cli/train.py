@@ -20,11 +20,11 @@ def train(
     device: DeviceOption = Device.AUTO,
 ) -> None:
     """Train a model as a recipe says and export it as a package that `medseg segment --model FOLDER` runs."""
-    from medseg.cli.console import progress_bar, remarks
+    from medseg.cli.console import Bar, remarks
     from medseg.training import run_training
 
-    with progress_bar(remarks()) as start:
-        progress = start(f"Training {recipe.stem}")
+    with Bar(remarks()) as bar:
+        progress = bar.start(f"Training {recipe.stem}")
         result = run_training(recipe, data, output, resume=resume, device=device.value, progress=progress)
     _report(result)
 
