@@ -16,7 +16,7 @@ def info(
 
     facts = {"file": str(volume), **describe(read_volume(volume))}
     if as_json:
-        typer.echo(json.dumps(facts, indent=2))
+        typer.echo(json.dumps(facts, indent=2, allow_nan=False))
         return
     _print(facts)
 
@@ -31,8 +31,13 @@ def _print(facts: dict[str, Any]) -> None:
     table.add_column(overflow="fold")
     for key, value in facts.items():
         for number, line in enumerate(_lines(value)):
-            table.add_row(key.replace("_", " ").capitalize() if number == 0 else "", line)
+            table.add_row(_title(key) if number == 0 else "", line)
     results().print(table, soft_wrap=False)
+
+
+def _title(key: str) -> str:
+    words = key.replace("_ras_mm", " (RAS, mm)").replace("_mm", " (mm)").replace("_", " ")
+    return words[0].upper() + words[1:]
 
 
 def _lines(value: Any) -> list[str]:

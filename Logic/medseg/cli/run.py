@@ -109,8 +109,9 @@ def run_cases(targets: Targets, package: ModelPackage, device: str) -> Segmentat
                 continue
             batch.done += 1
             with bar.aside():
-                _report(console, result, targets.segmentations[index], details=not many)
-    for path in (*targets.tables, *(targets.previews if not many else ())):
+                written = [targets.segmentations[index], *targets.previews[index : index + 1]]
+                _report(console, result, written, details=not many)
+    for path in targets.tables if batch.done else ():
         results().print(f"Written: {path}", markup=False)
     if many:
         _report_batch(console, batch, len(targets.cases))
@@ -176,7 +177,7 @@ def write_table(statistics: Mapping[str, Sequence[SegmentStatistics]], path: Pat
                 writer.writerow((name, row.name, row.value, row.voxels, *cells))
 
 
-def _report(console: Console, result: SegmentationResult, path: Path, *, details: bool) -> None:
+def _report(console: Console, result: SegmentationResult, written: Sequence[Path], *, details: bool) -> None:
     for notice in result.notices:
         console.print(f"Note: {notice}", markup=False)
     if details:
@@ -185,7 +186,8 @@ def _report(console: Console, result: SegmentationResult, path: Path, *, details
         console.print(
             f"Seconds on {result.device}: " + ", ".join(f"{name} {value:.1f}" for name, value in seconds.items())
         )
-    results().print(f"Written: {path}", markup=False)
+    for path in written:
+        results().print(f"Written: {path}", markup=False)
 
 
 def _print_volumes(result: SegmentationResult) -> None:
@@ -211,5 +213,5 @@ def _report_batch(console: Console, batch: _Batch, count: int) -> None:
         return
     console.print(f"[red]{len(batch.failures)} failed:[/]")
     for name, reason in batch.failures:
-        console.print(f"  {name}: {reason}", markup=False)
+        console.print(f"  {reason}" if name in reason else f"  {name}: {reason}", markup=False)
     raise typer.Exit(1)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from medseg.version import VERSION
+from medseg.volumes import read_volume, write_volume
 
 HEAVY = ("torch", "monai", "SimpleITK", "scipy", "matplotlib", "lightning", "vtk", "pydantic")
 
@@ -74,6 +75,20 @@ def test_info_shows_geometry_and_modality(medseg, a_blob_file):
     assert np.allclose(facts["spacing_mm"], truth.geometry.spacing)
     assert facts["orientation"] == "PIR"
     assert "PIR" in shown.stdout
+
+
+def test_info_as_json_is_valid_also_for_a_volume_with_holes(medseg, a_blob_file):
+    path, _ = a_blob_file("scan.nrrd")
+    volume = read_volume(path)
+    holes = volume.array.copy()
+    holes[0, 0, 0] = np.nan
+    write_volume(volume.with_array(holes), path)
+
+    result = medseg("info", path, "--json")
+
+    assert result.exit_code == 0, result.output
+    facts = json.loads(result.stdout, parse_constant=pytest.fail)
+    assert "finite" in facts["warnings"][0]
 
 
 def test_info_tells_what_is_uneven_in_a_real_series(medseg, shared_data):
