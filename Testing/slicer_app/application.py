@@ -23,18 +23,27 @@ import slicer.util
 from PySide6.QtCore import (
     QCoreApplication,
     QEvent,
-    QEventLoop,
     QLibraryInfo,
     QSettings,
     QStandardPaths,
-    QTimer,
     QtMsgType,
     qInstallMessageHandler,
 )
 from PySide6.QtGui import QPalette
 from PySide6.QtWidgets import QApplication, QWidget
 
-from . import dialogs, i18n, main_window, modules, packaging, parameter_nodes, sample_data, scripted_module, widgets
+from . import (
+    dialogs,
+    event_loop,
+    i18n,
+    main_window,
+    modules,
+    packaging,
+    parameter_nodes,
+    sample_data,
+    scripted_module,
+    widgets,
+)
 from .garbage import MainThreadCollector
 from .pythonqt import signals
 from .pythonqt.backings import backing_of, not_offered
@@ -56,6 +65,10 @@ CORE_MODULES = (
     "VolumeRendering",
     "Welcome",
 )
+
+
+# How often a waiting test looks whether what it waits for has happened.
+LOOK_EVERY_MS = 50
 
 
 class SlotError(AssertionError):
@@ -295,20 +308,18 @@ class SlicerApplication:
 
     def processEvents(self) -> None:
         """Let Qt do what is due now, deferred deletions included."""
-        QCoreApplication.processEvents()
+        event_loop.process_events()
         QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete.value)
 
     def processEventsUntil(self, condition: Callable[[], Any], timeout_s: float = 30.0) -> None:
         """Run the event loop until ``condition()`` is true; TimeoutError, with what left the slots, if it never is."""
-        ticks = QTimer()
-        ticks.start(10)
         end = time.monotonic() + timeout_s
         while not condition():
             if time.monotonic() > end:
                 errors = "; ".join(repr(e) for e in signals.slot_errors)
                 message = f"still not so after {timeout_s} s" + (f"; exceptions in slots: {errors}" if errors else "")
                 raise TimeoutError(message)
-            QCoreApplication.processEvents(QEventLoop.ProcessEventsFlag.WaitForMoreEvents)
+            event_loop.run(LOOK_EVERY_MS)
             QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete.value)
 
     def takeSlotErrors(self) -> list[BaseException]:

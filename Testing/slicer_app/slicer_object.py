@@ -10,9 +10,10 @@ from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import slicer
-from PySide6.QtCore import Property, QCoreApplication, QObject, QProcessEnvironment, QSettings, Signal
+from PySide6.QtCore import Property, QObject, QProcessEnvironment, QSettings, Signal
 from PySide6.QtWidgets import QApplication, QWidget
 
+from . import event_loop
 from .io_manager import qSlicerIOManager
 from .modules import qSlicerModuleManager
 from .pythonqt.backings import register_backing
@@ -169,8 +170,8 @@ class qSlicerApplication(QObject):
         return self._revision_settings
 
     # ---- events ------------------------------------------------------------------------------------------------------
-    def processEvents(self, *arguments: Any) -> None:
-        QCoreApplication.processEvents(*arguments)
+    def processEvents(self) -> None:
+        event_loop.process_events()
 
     def exit(self, status: int = 0) -> None:
         message = f"the code under test quit the application with status {status}"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from PySide6.QtCore import Property, QDir, QEvent, QRect, QSettings, QSize, Qt, QUrl, Signal
-from PySide6.QtGui import QAction, QIcon, QPainter, QTextOption
+from PySide6.QtGui import QAction, QIcon, QPainter, QPen, QPixmap, QTextOption
 from PySide6.QtWidgets import (
     QAbstractButton,
     QCheckBox,
@@ -160,6 +160,18 @@ class ctkCollapsibleGroupBox(_Collapsible, QGroupBox):
     collapsedHeight = stored(int, "collapsed_height", 14, QWidget.updateGeometry)
 
 
+def _magnifying_glass() -> QIcon:
+    picture = QPixmap(32, 32)
+    picture.fill(Qt.GlobalColor.transparent)
+    painter = QPainter(picture)
+    painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+    painter.setPen(QPen(Qt.GlobalColor.darkGray, 3))
+    painter.drawEllipse(5, 5, 16, 16)
+    painter.drawLine(19, 19, 27, 27)
+    painter.end()
+    return QIcon(picture)
+
+
 class ctkSearchBox(QLineEdit):
     """A line edit with a magnifying glass and a cross that clears it."""
 
@@ -174,10 +186,7 @@ class ctkSearchBox(QLineEdit):
             self.removeAction(self._glass)
             self._glass = None
         if self.showSearchIcon:
-            icon = QIcon.fromTheme(
-                "edit-find", self.style().standardIcon(QStyle.StandardPixmap.SP_FileDialogContentsView)
-            )
-            self._glass = self.addAction(icon, QLineEdit.ActionPosition.LeadingPosition)
+            self._glass = self.addAction(_magnifying_glass(), QLineEdit.ActionPosition.LeadingPosition)
 
     showSearchIcon = stored(bool, "show_search_icon", False, lambda self: self._show_glass())
 

@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import subprocess
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -248,3 +249,24 @@ def test_texts_are_translated_to_themselves(the_application):
 def test_quitting_is_noticed(the_application):
     with pytest.raises(SystemExit, match="status 3"):
         slicer.util.exit(3)
+
+
+def test_threads_of_a_module_stand_still_while_the_main_thread_is_inside_qt(the_application):
+    from slicer_app import event_loop
+
+    if event_loop._with_lock(event_loop.EXEC) is None:
+        pytest.skip("Qt's event loop can be entered only through PySide6 on this system")
+    steps, stop = [0], threading.Event()
+
+    def count():
+        while not stop.wait(0.001):
+            steps[0] += 1
+
+    thread = threading.Thread(target=count)
+    thread.start()
+    before = steps[0]
+    event_loop.run(500)
+    moved = steps[0] - before
+    stop.set()
+    thread.join()
+    assert moved < 50, "with the lock given away it is some hundred"
