@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 import unittest
@@ -79,10 +80,14 @@ class MedSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def cleanup(self) -> None:
         """Called when the application closes and the module widget is destroyed, and before a reload."""
-        self.setParameterNode(None)
         self.removeObservers()
         if self.panel is not None:
             self.panel.cleanup()
+        if self._parameterNode is not None:
+            # At the end of the application the widgets may be gone already.
+            with contextlib.suppress(ValueError, RuntimeError):
+                self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
+            self._parameterNode = None
 
     def enter(self) -> None:
         """Called each time the user opens this module."""

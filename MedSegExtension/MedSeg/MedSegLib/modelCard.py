@@ -22,7 +22,7 @@ def cardHtml(package: ModelPackage) -> str:
         (_("Structures"), _structures(package)),
         (_("Measured"), _measured(package)),
         (_("Accuracy"), _accuracy(package)),
-        (_("Licence"), escape(package.license)),
+        (_("License"), escape(package.license)),
         (_("Version"), f"{escape(package.version)} ({escape(package.name)})"),
         (_("Citation"), escape(package.citation)),
     ]
@@ -42,7 +42,8 @@ def brokenCardHtml(name: str, sentence: str) -> str:
 def _inputs(package: ModelPackage) -> str:
     texts = []
     for slot in package.inputs:
-        about = ", ".join(part for part in (slot.modality or _("any modality"), slot.description) if part)
+        description = "" if slot.description == package.description else slot.description.rstrip(".")
+        about = ", ".join(part for part in (slot.modality or _("any modality"), description) if part)
         texts.append(f"{escape(slot.name)} ({escape(about)})")
     return "<br>".join(texts)
 
@@ -84,7 +85,7 @@ def hints(package: ModelPackage, modality: str) -> list[str]:
     wanted = package.inputs[0].modality if package.inputs else ""
     if modality and wanted and modality != wanted:
         found.append(
-            _("The volume is {modality}, but this model was made for {wanted}. The result will be wrong.").format(
+            _("The volume is {modality}, but this model was made for {wanted}. Expect a wrong result.").format(
                 modality=modality, wanted=wanted
             )
         )
@@ -99,11 +100,11 @@ def estimateText(geometry: Geometry, package: ModelPackage, device: str) -> str:
 
     if device == "auto":
         cpu, gpu = estimate(geometry, package, "cpu"), estimate(geometry, package, "cuda")
-        return _("About {cpu} on the CPU, {gpu} on a GPU; {memory} of memory.").format(
+        return _("Estimate: {cpu} on the CPU, {gpu} on a GPU; {memory} of memory.").format(
             cpu=durationText(cpu.seconds), gpu=durationText(gpu.seconds), memory=memoryText(cpu.memory_bytes)
         )
     cost: Estimate = estimate(geometry, package, device)
-    return _("About {duration}; {memory} of memory.").format(
+    return _("Estimate: {duration}; {memory} of memory.").format(
         duration=durationText(cost.seconds), memory=memoryText(cost.memory_bytes)
     )
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import qt
 from slicer.i18n import tr as _
 
 from MedSegLib.modelCard import brokenCardHtml, cardHtml
@@ -98,21 +98,23 @@ class ModelList:
         wasBlocked = listWidget.blockSignals(True)
         listWidget.clear()
         for entry in self._shown:
-            listWidget.addItem(self._item(entry))
+            self._addItem(entry)
         names = [entry.name for entry in self._shown]
         listWidget.setCurrentRow(names.index(self._name) if self._name in names else -1)
         listWidget.blockSignals(wasBlocked)
         self._showCard()
 
-    def _item(self, entry: Entry) -> Any:
+    def _addItem(self, entry: Entry) -> None:
         if entry.package is None:
-            item = qt.QListWidgetItem(_("{title} (cannot be used)").format(title=entry.title))
-            item.setToolTip(entry.problem)
-            return item
-        modalities = ", ".join(entry.package.modalities)
-        item = qt.QListWidgetItem(f"{entry.title} ({modalities})" if modalities else entry.title)
-        item.setToolTip(entry.package.description)
-        return item
+            text, toolTip = _("{title} (cannot be used)").format(title=entry.title), entry.problem
+        else:
+            words = re.findall(r"\w+", entry.title)
+            modalities = ", ".join(name for name in entry.package.modalities if name not in words)
+            text = f"{entry.title} ({modalities})" if modalities else entry.title
+            toolTip = entry.package.description
+        listWidget = self._ui.modelListWidget
+        listWidget.addItem(text)
+        listWidget.item(listWidget.count - 1).setToolTip(toolTip)
 
     def _showCard(self) -> None:
         entry = self.chosen

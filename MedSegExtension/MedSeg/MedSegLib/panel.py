@@ -87,7 +87,7 @@ class Panel:
         parameters = self._parameterNode
         if parameters is not None:
             self.models.choose(parameters.modelName)
-        self.ui.resultsTableView.setMRMLTableNode(parameters.resultTable if parameters is not None else None)
+        self._showTable(parameters.resultTable if parameters is not None else None)
         self._updateHints()
         self._updateButton()
 
@@ -160,7 +160,7 @@ class Panel:
         self.ui.progressBar.format = (
             "%p%" if left is None else _("%p%, about {duration} left").format(duration=durationText(left))
         )
-        self._say(_("Stopping…") if run.isStopping else job.text)
+        self._say(job.text)
         self._updateButton()
 
     def _onFinished(self, outcome: Outcome) -> None:
@@ -199,6 +199,13 @@ class Panel:
         node = showSample(volume)
         if self._parameterNode is not None:
             self._parameterNode.inputVolume = node
+
+    def _showTable(self, tableNode: Any) -> None:
+        view = self.ui.resultsTableView
+        if view.mrmlTableNode() is not tableNode:
+            view.setMRMLTableNode(tableNode)
+            view.resizeColumnsToContents()
+        self.ui.resultsCollapsibleButton.setVisible(tableNode is not None)
 
     def _package(self) -> ModelPackage | None:
         chosen = self.models.chosen

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 from slicer.i18n import tr as _
 
 from MedSegLib.background import BackgroundTask
-from MedSegLib.settings import chooseInterpreter, pythonSetting, setPythonSetting, startupEnvironment
+from MedSegLib.settings import (
+    chooseInterpreter,
+    pythonSetting,
+    setPythonSetting,
+    startupEnvironment,
+    usesOwnEnvironment,
+)
 
 if TYPE_CHECKING:
     from medseg.backend.interpreter import InterpreterReport, PythonInterpreter
@@ -24,6 +30,7 @@ class PythonSection:
         self._poller = poller
         self.lastReport: InterpreterReport | None = None
         ui.pythonPathLineEdit.currentPath = pythonSetting()
+        self._showChoice()
         ui.pythonPathLineEdit.connect("currentPathChanged(QString)", self._onPath)
         ui.checkPythonButton.connect("clicked(bool)", self._onCheck)
 
@@ -40,7 +47,11 @@ class PythonSection:
     def _onPath(self, path: str) -> None:
         setPythonSetting(path)
         self.lastReport = None
-        self._ui.pythonReportLabel.text = ""
+        self._showChoice()
+
+    def _showChoice(self) -> None:
+        own = usesOwnEnvironment()
+        self._ui.pythonReportLabel.text = "" if own else _("The Python of 3D Slicer is used.")
 
     def _onCheck(self, _checked: bool = False) -> None:
         from medseg.errors import MedSegError

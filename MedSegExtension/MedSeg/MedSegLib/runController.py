@@ -74,6 +74,7 @@ class RunController:
         run = self._forgetRun()
         if run is not None:
             run.stop(reason)
+            self._letEnd(run)
             self._onFinished(Outcome("cancelled", reason))
 
     def shutDown(self) -> None:
@@ -82,6 +83,15 @@ class RunController:
         if run is not None:
             run.stop(_("MedSeg was closed."))
         self._endWorker()
+
+    def _letEnd(self, run: SegmentationRun) -> None:
+        """Keep polling until the job of a forgotten run is over: the client's threads, which cancel it, need that."""
+
+        def poll() -> None:
+            if run.job.state not in ("queued", "running") or run.isOverdue:
+                self._poller.remove(poll)
+
+        self._poller.add(poll)
 
     def _forgetRun(self) -> SegmentationRun | None:
         run, self._run = self._run, None

@@ -142,7 +142,8 @@ class SegmentationRun:
         missing = [entry.name for entry in result.statistics if entry.voxels == 0]
         if missing and len(missing) == len(result.labels):
             return _("Nothing was found. Check that the model fits the volume.")
-        text = _("Finished in {seconds:.0f} s on {device}.").format(seconds=max(seconds, 1.0), device=result.device)
+        device = _("the CPU") if result.device == "cpu" else _("the GPU ({name})").format(name=result.device)
+        text = _("Finished in {seconds:.0f} s on {device}.").format(seconds=max(seconds, 1.0), device=device)
         if missing:
             text += " " + _("Not found: {names}.").format(names=", ".join(missing))
         return text

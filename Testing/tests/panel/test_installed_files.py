@@ -83,6 +83,20 @@ def test_the_installed_package_works_beside_the_module_without_the_source_tree(a
         assert models == str(moved / "Resources" / "Models")
 
 
+def test_the_installed_module_loads_with_the_package_beside_it(a_build: Path, repository: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "qt-scripted-modules"
+    shutil.copytree(a_build / "installed" / MODULES, moved)
+    code = (
+        f"import sys; sys.path.insert(0, {str(repository / 'Testing')!r}); "
+        "from slicer_app import SlicerApplication; "
+        f"module = SlicerApplication.instance().loadModule({str(moved / 'MedSeg.py')!r}); "
+        "module.widget; import medseg; print(medseg.__file__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout.split()[-1] == str(moved / "medseg" / "__init__.py")
+    assert "Traceback" not in done.stderr
+
+
 def test_the_unit_tests_are_registered_with_and_without_a_main_window(a_build: Path) -> None:
     assert (a_build / "unittests.txt").read_text(encoding="utf-8").split() == ["MedSeg.py", "nomainwindow_MedSeg.py"]
 

@@ -121,9 +121,9 @@ def test_a_wrong_modality_is_hinted_and_a_right_one_is_not(a_user: Any, a_blob_i
 
 def test_the_cost_is_estimated_before_the_run(a_user: Any, a_blob_image: Any) -> None:
     a_user.load(a_blob_image[0])
-    assert re.search(r"About \d+ s; \d+ [MG]B of memory\.", a_user.ui.hintLabel.text)
+    assert re.search(r"Estimate: \d+ s; \d+ [MG]B of memory\.", a_user.ui.hintLabel.text)
     a_user.parameters.device = type(a_user.parameters.device).AUTOMATIC
-    assert re.search(r"About \d+ s on the CPU, \d+ s on a GPU;", a_user.ui.hintLabel.text)
+    assert re.search(r"Estimate: \d+ s on the CPU, \d+ s on a GPU;", a_user.ui.hintLabel.text)
 
 
 def test_the_button_tells_what_is_missing(a_user: Any) -> None:

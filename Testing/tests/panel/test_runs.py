@@ -132,12 +132,15 @@ def test_closing_the_scene_during_a_run_stops_it_and_the_panel_works_on(
 ) -> None:
     a_user.load(a_large_image)
     a_user.start_and_wait_for_progress()
+    job = a_user.panel.controller._run.job
     a_user.application.closeScene()
     outcome = a_user.finish(10.0)
     assert outcome.state == "cancelled"
     assert "scene was closed" in a_user.status
     assert a_user.nodes() == []
     assert not a_user.ui.segmentButton.enabled
+    a_user.until(lambda: job.state == "cancelled", 10.0)
+    a_user.until(lambda: a_user.panel._poller._functions == [], 10.0)
     a_user.parameters.modelName = "bright-blob"
     a_user.load(a_blob_image[0])
     a_user.press()

@@ -1,0 +1,43 @@
+"""The module's own test with the model that comes with MedSeg, and the end of the worker with the module."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+def workers() -> list[psutil.Process]:
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        try:
+            command = process.cmdline()
+        except psutil.NoSuchProcess:
+            continue
+        if any("medseg" in part for part in command):
+            found.append(process)
+    return found
+
+
+@pytest.fixture
+def the_module_as_installed(application: Any, repository: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The module with the models of the repository."""
+    monkeypatch.delenv("MEDSEG_RESOURCES", raising=False)
+    yield application.loadModule(repository / "MedSegExtension" / "MedSeg" / "MedSeg.py")
+    application.reset()
+
+
+def test_the_bundled_model_segments_the_synthetic_heart_in_the_modules_own_test(
+    the_module_as_installed: Any, application: Any
+) -> None:
+    the_module_as_installed.runTest()
+    assert [message for message in application.messages if message.shown] == []
+    assert workers()
+
+    the_module_as_installed.unload()
+    application.processEventsUntil(lambda: not workers(), 10.0)
