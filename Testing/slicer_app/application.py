@@ -333,13 +333,20 @@ class SlicerApplication:
         self.scene.Clear(False)
         self.processEvents()
 
-    def screenshot(self, path: str | Path, widget: Any = None) -> Path:
-        """Draw a widget (by default the panel of the module that was loaded last) into an image file."""
+    def screenshot(self, path: str | Path, widget: Any = None, *, width: int = 480) -> Path:
+        """Draw a widget (by default the panel of the module that was loaded last) into an image file.
+
+        The widget gets ``width`` pixels and the height that its contents want then, as in the scrolled module panel.
+        """
         if widget is None:
             widget = list(self._loaded.values())[-1].representation
         widget = widget._cpp if isinstance(widget, PythonQtObject) else widget
         assert isinstance(widget, QWidget)
         widget.show()
+        self.processEvents()
+        wanted = max(width, widget.minimumSizeHint().width())
+        height = widget.heightForWidth(wanted) if widget.hasHeightForWidth() else widget.sizeHint().height()
+        widget.resize(wanted, max(height, widget.sizeHint().height()))
         self.processEvents()
         if not widget.grab().save(str(path)):
             message = f"cannot write {path}"

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from typing import Any, ClassVar
 
-from PySide6.QtCore import Property, QDir, QEvent, QRect, QSettings, QSize, Qt, QUrl, Signal
-from PySide6.QtGui import QAction, QIcon, QPainter, QPen, QPixmap, QTextOption
+from PySide6.QtCore import Property, QDir, QEvent, QRect, QSettings, QSize, Qt, Signal
+from PySide6.QtGui import QAction, QFontMetrics, QIcon, QPainter, QPen, QPixmap
 from PySide6.QtWidgets import (
     QAbstractButton,
     QCheckBox,
@@ -234,37 +234,30 @@ class ctkExpandableWidget(QFrame):
 
 
 class ctkFittedTextBrowser(QTextBrowser):
-    """A text browser as tall as its text, with a teaser that a link replaces by the whole text."""
+    """A text browser as tall as its text. The stand-in has no collapsible text."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._teaser: str | None = None
-        self._full = ""
-        self.setOpenLinks(False)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
-        self.setWordWrapMode(QTextOption.WrapMode.WordWrap)
         self.textChanged.connect(self.updateGeometry)
 
-    def _set_collapsed(self, value: bool) -> None:
-        self._is_collapsed = value
-
-    collapsed = Property(bool, lambda self: getattr(self, "_is_collapsed", True), _set_collapsed)
-
-    def setSource(self, url: Any, *kind: Any) -> None:
-        super().setSource(QUrl(url), *kind)
-
-    def sizeHint(self) -> QSize:
-        document = self.document().clone()
-        document.setTextWidth(max(self.viewport().width(), 100))
-        margins = 2 * self.frameWidth()
-        return QSize(super().sizeHint().width(), int(document.size().height()) + margins)
+    def heightForWidth(self, width: int) -> int:
+        document, frame = self.document().clone(), 2 * self.frameWidth()
+        document.setTextWidth(width - frame)
+        one_line = QFontMetrics(document.defaultFont()).lineSpacing()
+        return max(int(document.size().height()), one_line) + frame
 
     def minimumSizeHint(self) -> QSize:
-        return QSize(super().minimumSizeHint().width(), self.sizeHint().height())
+        width = self.size().width()
+        return QSize(width, self.heightForWidth(width)) if width else super().minimumSizeHint()
+
+    def sizeHint(self) -> QSize:
+        return self.minimumSizeHint()
 
     def resizeEvent(self, event: Any) -> None:
         super().resizeEvent(event)
-        self.updateGeometry()
+        if event.size().height() != self.heightForWidth(event.size().width()):
+            self.updateGeometry()
 
 
 class ctkMessageBox(QMessageBox):

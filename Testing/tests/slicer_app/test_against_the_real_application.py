@@ -105,6 +105,12 @@ def test_the_signals_written_here_have_real_signatures(the_application):
         assert own <= facts_of(name).all_signals() | not_listed.get(name, set()), name
 
 
+def test_classes_that_the_list_describes_are_not_taken_from_qt(the_application, the_real_api):
+    from slicer_app.pythonqt.backings import UNLISTED
+
+    assert not set(UNLISTED) & (set(the_real_api["qt"]) | set(the_real_api["ctk"]) | set(the_real_api["slicer"]))
+
+
 def test_modules_functions_and_classes_exist_in_the_real_application(the_application, the_real_api):
     import slicer
 
