@@ -41,3 +41,22 @@ def test_the_bundled_model_segments_the_synthetic_heart_in_the_modules_own_test(
 
     the_module_as_installed.unload()
     application.processEventsUntil(lambda: not workers(), 10.0)
+
+
+@pytest.mark.parametrize("testing", [True, False], ids=["testing", "not testing"])
+def test_a_failure_opens_no_dialog_with_a_main_window(
+    application: Any, repository: Path, a_user_folder_of_its_own: Path, testing: bool
+) -> None:
+    """A run may fail minutes after the button was pressed: the sentence is in the panel, not in the user's way."""
+    application.openMainWindow()
+    application.setTestingEnabled(testing)
+    widget = application.loadModule(repository / "MedSegExtension" / "MedSeg" / "MedSeg.py").widget
+    try:
+        widget.ui.pythonPathLineEdit.currentPath = str(a_user_folder_of_its_own / "no-python")
+        widget.ui.sampleButton.click()
+        application.processEventsUntil(lambda: widget.ui.segmentButton.enabled)
+        widget.ui.segmentButton.click()
+        assert "There is no Python" in widget.ui.statusLabel.text
+        assert [message for message in application.messages if message.shown] == []
+    finally:
+        application.reset()
