@@ -51,7 +51,10 @@ class CarefulGroup(TyperGroup):
                 return super().invoke(ctx)
         except (typer.Exit, typer.Abort, _UsageError):
             raise
-        except (Cancelled, KeyboardInterrupt) as error:
+        except (Cancelled, KeyboardInterrupt, SystemExit) as error:
+            # Lightning answers an interruption with SystemExit.
+            if isinstance(error, SystemExit) and not _INTERRUPTION.arrived:
+                raise
             typer.echo("Cancelled.", err=True)
             raise typer.Exit(128 + _INTERRUPTION.signal) from error
         except MedSegError as error:
@@ -102,6 +105,7 @@ class _Interruption:
 
     def __init__(self) -> None:
         self.signal = int(signal.SIGINT)
+        self.arrived = False
         self._shields = 0
         self._pending = False
 
@@ -111,7 +115,7 @@ class _Interruption:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        self.signal, self._pending = int(signal.SIGINT), False
+        self.signal, self.arrived, self._pending = int(signal.SIGINT), False, False
         previous = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
@@ -131,7 +135,7 @@ class _Interruption:
             raise KeyboardInterrupt
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        self.signal = number
+        self.signal, self.arrived = number, True
         if self._shields:
             self._pending = True
             return

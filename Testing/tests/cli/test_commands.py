@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
+from medseg import training
 from medseg.version import VERSION
 from medseg.volumes import read_volume, write_volume
 
@@ -127,6 +130,21 @@ def test_training_without_its_packages_says_what_to_install(medseg, tmp_path, mo
 
     assert result.exit_code == 1
     assert "medseg[train]" in result.stderr
+
+
+def test_training_that_ends_its_process_when_interrupted_is_cancelled_like_any_other_run(medseg, tmp_path, monkeypatch):
+    def interrupted(*_: object, **__: object) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        except KeyboardInterrupt:
+            sys.exit(1)  # what Lightning does
+
+    monkeypatch.setattr(training, "run_training", interrupted)
+
+    result = medseg("train", tmp_path / "r.yaml", "--data", tmp_path, "--output", tmp_path)
+
+    assert result.exit_code == 130
+    assert "Cancelled." in result.stderr
 
 
 @pytest.mark.parametrize("command", ["segment", "models", "info", "train", "demo"])
