@@ -3,6 +3,6 @@
 Importing this package costs next to nothing: nothing heavy (torch, monai, SimpleITK) is imported before a verb is used.
 """
 
-from medseg.version import VERSION as __version__
+from medseg.version import VERSION as __version__  # noqa: N811 - the name that tools look for
 
 __all__ = ["__version__"]
