@@ -54,9 +54,9 @@ def test_layers_are_kept(repository: Path) -> None:
         pytest.skip("import-linter is not installed in this environment")
     result = subprocess.run(
         [str(lint), "--config", str(repository / "pyproject.toml"), "--no-cache"],
-        cwd=repository / "Logic", capture_output=True, text=True, check=False,
+        cwd=repository / "Logic", capture_output=True, check=False,
     )  # fmt: skip
-    assert result.returncode == 0, result.stdout
+    assert result.returncode == 0, result.stdout.decode("utf-8", "replace")
 
 
 def test_files_have_one_reason_to_change(tracked_files: list[Path], repository: Path) -> None:
