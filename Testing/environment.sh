@@ -69,7 +69,7 @@ install_torch() {
   if command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null | grep -q GPU; then
     "$PYTHON" -m pip install -qq torch && return 0
   elif [ "$(uname -s)" = Linux ]; then
-    "$PYTHON" -m pip install -qq --index-url https://download.pytorch.org/whl/cpu torch && return 0
+    "$PYTHON" -m pip install -qq --retries 1 --index-url https://download.pytorch.org/whl/cpu torch && return 0
   fi
   "$PYTHON" -m pip install -qq torch || stop "PyTorch could not be installed; see the message of pip above."
 }
