@@ -11,6 +11,8 @@ from medseg.segmentation.preprocess import network_geometry, upright_geometry
 from medseg.segmentation.windows import SCORE_LIMIT_BYTES, Plan, make_plan
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from medseg.models.package import ModelPackage
     from medseg.volumes import Geometry
 
@@ -21,6 +23,11 @@ _SECONDS_PER_WINDOW_VOXEL = {"cpu": 3e-6, "cuda": 1e-7}
 """When nothing was measured: a U-Net of about a million weights (our guess)."""
 
 _SHARE_OF_NETWORK = 0.85
+_COMFORT_BYTES = 1_700_000_000
+_LEAST_SCORE_BYTES = 512 << 20
+"""A run is planned to stay below the first number beside its input volumes (our choice), which a network with large
+windows and many classes may take for itself; the scores then get the second."""
+
 _SHARE_OF_MEMORY = 0.5
 """Of the memory that is free, the part that the blended scores may take (our choice)."""
 
@@ -53,16 +60,18 @@ def score_limit(available_bytes: int) -> int:
 
 
 def plan_for(geometry: Geometry, package: ModelPackage, *, overlap: float | None = None, limit_bytes: int) -> Plan:
-    """Return the plan of a run on an image of ``geometry``."""
+    """Return the plan of a run on an image of ``geometry`` whose scores take at most ``limit_bytes``."""
     oriented = upright_geometry(geometry).reoriented(package.preprocessing.orientation)
     network = network_geometry(oriented, package.preprocessing)
+    window = [min(wide, size) for wide, size in zip(package.window.size_ijk, network.size, strict=True)]
+    others = _image_bytes(network.size, oriented, package) + _guessed_work(window, max(package.output_channels, 2))
     return make_plan(
         network.size,
         package.window.size_ijk,
         package.window.overlap if overlap is None else overlap,
         max(package.output_channels, 2),
         sampling_between(network, oriented),
-        limit_bytes=limit_bytes,
+        limit_bytes=min(limit_bytes, max(_COMFORT_BYTES - others, _LEAST_SCORE_BYTES)),
     )
 
 
@@ -80,11 +89,19 @@ def memory_of(plan: Plan, geometry: Geometry, package: ModelPackage, device: str
 
 
 def _arrays(plan: Plan, geometry: Geometry, package: ModelPackage) -> int:
-    return 4 * len(package.inputs) * math.prod(plan.size) + plan.score_bytes + 2 * math.prod(geometry.shape)
+    return _image_bytes(plan.size, geometry, package) + plan.score_bytes
+
+
+def _image_bytes(size: Sequence[int], geometry: Geometry, package: ModelPackage) -> int:
+    return 4 * len(package.inputs) * math.prod(size) + 2 * math.prod(geometry.shape)
+
+
+def _guessed_work(window: Sequence[int], classes: int) -> int:
+    return 4 * (_FEATURE_MAPS + 3 * classes) * math.prod(window)
 
 
 def _work_memory(plan: Plan, package: ModelPackage) -> int:
-    guess = 4 * (_FEATURE_MAPS + 3 * plan.classes) * math.prod(plan.window)
+    guess = _guessed_work(plan.window, plan.classes)
     measured, reference = package.measured.memory_mb_cpu, reference_geometry(package)
     if measured is None or reference is None:
         return guess

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medseg.errors import GeometryError
+from medseg.progress import NO_PROGRESS, Progress
 
 if TYPE_CHECKING:
     from medseg.volumes import Geometry
@@ -77,7 +78,11 @@ def sampling_between(source: Geometry, target: Geometry) -> tuple[AxisSampling, 
 
 
 def sample_intensities(
-    array: np.ndarray, sampling: tuple[AxisSampling, AxisSampling, AxisSampling], out: np.ndarray
+    array: np.ndarray,
+    sampling: tuple[AxisSampling, AxisSampling, AxisSampling],
+    out: np.ndarray,
+    *,
+    progress: Progress = NO_PROGRESS,
 ) -> None:
     """Interpolate ``array`` (k, j, i) linearly into ``out`` (k, j, i), float32.
 
@@ -86,6 +91,7 @@ def sample_intensities(
     """
     across, down, through = sampling
     for index in range(through.output_size):
+        progress.check()
         low, high, weight = through.lower[index], through.upper[index], through.weight[index]
         plane = array[low].astype(np.float32)
         if weight > 0:

@@ -142,6 +142,11 @@ class _Segmentation:
         with _timed(self.timings, "postprocess"):
             self._clean(labels, oriented)
             labelmap = self._on_source_grid(labels, oriented, source)
+            if not labels.any():
+                self.notices.append(
+                    "The model found none of its structures: check that the volume shows them and is of the right"
+                    " modality."
+                )
             del labels
         statistics = []
         if self.options.statistics:
@@ -223,7 +228,7 @@ class _Segmentation:
             self.progress.check()
             same = channel == 0 or volume.geometry.is_close(first)
             placed = volume if same else volume.resample(first, interpolation="linear", fill=float(volume.array.min()))
-            prepared = to_network_grid(placed, self.package.preprocessing)
+            prepared = to_network_grid(placed, self.package.preprocessing, progress=self.progress)
             geometry = prepared.geometry
             here = torch.from_numpy(prepared.array).permute(2, 1, 0)
             if len(self.volumes) == 1:

@@ -155,6 +155,11 @@ class Predictor:
         except torch.cuda.OutOfMemoryError:
             self.batch_size = 1
             self._make_smaller()
+        except (RuntimeError, AssertionError) as error:
+            text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise DeviceError(
+                f"The device '{device}' cannot take the model: {text}", advice="Choose the device 'cpu'."
+            ) from error
 
     def _notice(self, text: str) -> None:
         logger.info(text)

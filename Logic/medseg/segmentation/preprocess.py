@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from medseg.progress import NO_PROGRESS, Progress
 from medseg.segmentation.grids import sample_intensities, sampling_between
 from medseg.volumes import Geometry, Volume
 
@@ -28,21 +29,24 @@ def network_geometry(geometry: Geometry, preprocessing: Preprocessing) -> Geomet
     return oriented.with_spacing((spacing[0], spacing[1], spacing[2]))
 
 
-def to_network_grid(volume: Volume, preprocessing: Preprocessing) -> Volume:
+def to_network_grid(volume: Volume, preprocessing: Preprocessing, *, progress: Progress = NO_PROGRESS) -> Volume:
     """Return ``volume`` as the network takes it: float32, on :func:`network_geometry`, intensities prepared.
 
-    Linear interpolation; beyond the outermost voxel centres their value goes on.
+    Linear interpolation; beyond the outermost voxel centres their value goes on. The name and modality are kept.
 
     Raises
     ------
     GeometryError
         When the grid is one that cannot be resampled.
+    Cancelled
+        When ``progress`` says so, between two slices or two intensity steps.
     """
     oriented = upright(volume).reorient(preprocessing.orientation)
     target = network_geometry(oriented.geometry, preprocessing)
     prepared = np.empty(target.shape, np.float32)
-    sample_intensities(oriented.array, sampling_between(oriented.geometry, target), prepared)
+    sample_intensities(oriented.array, sampling_between(oriented.geometry, target), prepared, progress=progress)
     for step in preprocessing.intensity:
+        progress.check()
         step.apply_in_place(prepared)
     return Volume(prepared, target, name=volume.name, modality=volume.modality)
 

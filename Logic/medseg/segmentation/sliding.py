@@ -105,6 +105,8 @@ class _Run:
                     if slab is None:
                         slab = self._new_slab(band, scores, labels)
                     slab.add(scores, [corner[axis] for axis in order])
+                    # Not to be held while the network makes the next ones.
+                    del scores
                 self.done += len(batch)
                 self.progress.update(self.done / plan.windows, f"Window {self.done} of {plan.windows}")
             last = here + 1 == len(through)
@@ -138,12 +140,14 @@ def cut_window(image: torch.Tensor, corner: tuple[int, int, int], size: tuple[in
         slice(max(start, 0), min(start + width, length))
         for start, width, length in zip(corner, size, image.shape[1:], strict=True)
     ]
-    part = image[(slice(None), *inside)]
+    there = (slice(None), *inside)
+    part = image[there]
     if part.shape[1:] == torch.Size(size):
         return part.contiguous()
     window = image.new_zeros((image.shape[0], *size))
     place = [slice(cut.start - start, cut.stop - start) for cut, start in zip(inside, corner, strict=True)]
-    window[(slice(None), *place)] = part
+    here = (slice(None), *place)
+    window[here] = part
     return window
 
 
@@ -197,11 +201,11 @@ class _Slab:
         plane = [slice(b - low, e - low) for b, e, low in zip(begin[1:], end[1:], self._low[1:], strict=True)]
         for first, stop in self._pieces(begin[0], end[0]):
             slot = first % self._ring
-            there = (slice(slot, slot + stop - first), *plane)
-            here = (slice(first - start[0], stop - start[0]), *window[1:])
-            weights = self._weights[here]
-            self._scores[(slice(None), *there)].addcmul_(scores[(slice(None), *here)], weights)
-            self._sums[there] += weights
+            there = (slice(None), slice(slot, slot + stop - first), *plane)
+            here = (slice(None), slice(first - start[0], stop - start[0]), *window[1:])
+            weights = self._weights[here[1:]]
+            self._scores[there].addcmul_(scores[here], weights)
+            self._sums[there[1:]] += weights
 
     def finish(self, stop: int, progress: Progress) -> None:
         """Turn into labels what depends only on slices before ``stop``, which no later window touches."""

@@ -15,7 +15,7 @@ from medseg.metrics import dice
 from medseg.models import InputSlot, Normalize, Postprocessing, read_package
 from medseg.progress import Progress
 from medseg.segmentation import SegmentOptions, pipeline, segment
-from medseg.volumes import Geometry, Volume
+from medseg.volumes import Geometry, Volume, read_volume
 from support.packages import bright_blob_case, write_bright_blob_package
 from support.segmentation import Levels, Threshold, label_table, package_of, random_network
 
@@ -137,10 +137,10 @@ def test_places_come_back_unshifted_through_any_spacing(spacing, axis, place):
     place = np.floor(place)
     low, high = (
         segment(
-            [Volume(np.ascontiguousarray(ramp), oriented)],
+            [Volume(ramp + np.float32(0.25), oriented)],
             package_of(spacing=spacing),
             SegmentOptions(statistics=False),
-            network=Threshold(place + shift),
+            network=Threshold(place + 0.25 + shift),
         ).labelmap.array
         for shift in (-0.05, 0.05)
     )
@@ -188,6 +188,7 @@ def test_clean_up_follows_the_package_unless_the_user_refuses():
     image[2:7, 2:7, 2:7] = 1
     image[4, 4, 4] = 0
     image[10, 10, 9:11] = 1
+    image += 0.25  # whole numbers in large areas would be taken for labels
     package = package_of(postprocessing=Postprocessing(largest_component=True, fill_holes=True))
     volume = Volume(image, geometry)
     cleaned = segment([volume], package, network=Threshold(0.5))
@@ -201,6 +202,7 @@ def test_the_smallest_volume_is_in_millilitres():
     image = np.zeros(geometry.shape, np.float32)
     image[2:7, 2:7, 2:7] = 1
     image[9:11, 9:11, 9:11] = 1
+    image += 0.25
     package = package_of(postprocessing=Postprocessing(minimum_volume_ml=0.1))
     result = segment([Volume(image, geometry)], package, network=Threshold(0.5))
     assert result.statistics[0].voxels == 125
@@ -364,12 +366,42 @@ def test_too_little_memory_is_told_before_the_run(monkeypatch):
 
 
 def test_memory_that_runs_out_all_the_same_is_told_in_a_sentence(monkeypatch):
-    def full(*_):
+    def full(*_, **__):
         raise MemoryError
 
     monkeypatch.setattr(pipeline, "to_network_grid", full)
     with pytest.raises(DeviceMemoryError, match="too little memory"):
         segment([noise(an_oblique_geometry())], package_of(), network=Threshold(0.0))
+
+
+def test_a_volume_in_which_nothing_is_found_is_told_to_the_user():
+    result = segment([a_ball(an_oblique_geometry())], package_of(), network=Threshold(1000.0))
+    assert any("found none" in notice for notice in result.notices)
+    assert result.statistics[0].voxels == 0
+    assert np.isnan(result.statistics[0].mean)
+
+
+@pytest.mark.parametrize("spacing", [(None, None, None), (1.0, 1.0, 2.0)])
+def test_bone_in_a_real_ct_is_found_where_it_is(shared_data, spacing):
+    volume = read_volume(shared_data / "ct-misc" / "CT_AVM.nii.gz")
+    package = package_of(window=(96, 96, 96), spacing=spacing)
+    result = segment([volume], package, network=Threshold(300.5))
+    truth = volume.array > 300.5
+    assert truth.sum() > 1000
+    assert result.labelmap.geometry == volume.geometry
+    if spacing[0] is None:
+        assert np.array_equal(result.labelmap.array > 0, truth)
+        assert result.statistics[0].mean == pytest.approx(volume.array[truth].mean(), rel=1e-5)
+    else:
+        assert dice(result.labelmap.array > 0, truth) > 0.8
+
+
+def test_a_real_ct_with_a_tilted_gantry_is_segmented(shared_data):
+    volume = read_volume(shared_data / "dicom-ct-gantry-tilt")
+    result = segment([volume], package_of(window=(128, 128, 16)), network=Threshold(-300.0))
+    assert result.labelmap.geometry == volume.geometry
+    assert dice(result.labelmap.array > 0, volume.array > -300) > 0.999
+    assert set(volume.notes) <= set(result.notices)
 
 
 def test_a_model_whose_weights_are_missing_is_told_in_a_sentence():

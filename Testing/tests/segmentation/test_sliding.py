@@ -257,6 +257,17 @@ def test_a_gpu_that_fails_is_told_with_the_way_round_it(monkeypatch):
         list(predictor.scores([torch.zeros(1, 4, 4, 4)]))
 
 
+def test_a_device_that_cannot_take_the_network_is_told_with_the_way_round_it(monkeypatch):
+    network = random_network(2)
+
+    def to(_):
+        raise RuntimeError("CUDA error: no kernel image is available for execution on the device\nmore lines")
+
+    monkeypatch.setattr(network, "to", to)
+    with pytest.raises(DeviceError, match=r"no kernel image.*Choose the device 'cpu'"):
+        Predictor(network, "meta")
+
+
 def test_half_precision_that_overflows_is_given_up_for_the_rest(monkeypatch):
     class Overflowing(nn.Module):
         def forward(self, image):
