@@ -162,10 +162,17 @@ class Geometry:
         Of an oblique grid, the nearest such letters in the sense of nibabel and MONAI: the axes are made orthogonal by
         the polar decomposition, then each, the clearest first, takes the world axis that it is nearest to.
         """
-        letters = [""] * 3
-        for axis, (world, sign) in enumerate(_nearest_axes(self.direction)):
-            letters[axis] = _LETTERS[world][sign > 0]
-        return "".join(letters)
+        if self._lattice is None:
+            return "".join(_LETTERS[world][sign > 0] for world, sign in _nearest_axes(self.direction))
+        # Turned by whole axes: an axis keeps its letter, also where two letters are equally near.
+        start, steps = self._lattice
+        nearest = _nearest_axes(start[:3, :3] / np.linalg.norm(start[:3, :3], axis=0))
+        letters = ""
+        for column in steps[:3, :3].T:
+            old = int(np.flatnonzero(column)[0])
+            world, sign = nearest[old]
+            letters += _LETTERS[world][sign * int(column[old]) > 0]
+        return letters
 
     @cached_property
     def is_left_handed(self) -> bool:
