@@ -134,6 +134,9 @@ class _Segmentation:
         with _timed(self.timings, "prepare"):
             self.progress.update(0.02, "Preparing the images")
             image, network_grid = self._prepared_image()
+        if hasattr(network, "slice_spacing"):
+            # TSFMUNet and its kind: the distance of the slices in mm, which such a network may use as their position.
+            network.slice_spacing = network_grid.spacing[int(network.slice_axis)]
         predictor = Predictor(
             network, choice.device, batch_size=self.options.batch_size, progress=self.progress.part(*_NETWORK_PART)
         )

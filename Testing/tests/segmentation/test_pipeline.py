@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from medseg.errors import Cancelled, DeviceMemoryError, InputError, ModelError
 from medseg.metrics import dice
 from medseg.models import InputSlot, Normalize, Postprocessing, read_package
+from medseg.networks import TSFMUNet
 from medseg.progress import Progress
 from medseg.segmentation import SegmentOptions, pipeline, segment
 from medseg.volumes import Geometry, Volume, read_volume
@@ -437,3 +438,13 @@ def test_a_cancelled_run_lets_go_of_all_that_it_held():
         assert caught.value.__context__ is None
     finally:
         gc.enable()
+
+
+def test_a_network_that_asks_for_it_is_told_how_far_apart_the_slices_are():
+    torch.manual_seed(0)
+    network = TSFMUNet(base=4, depth=1, spacing_aware=True, reference_spacing=1.0).eval()
+    package = package_of(window=(16, 16, 8), spacing=(1.0, 1.0, None))
+    for distance in (2.0, 4.0):
+        geometry = Geometry.from_spacing((8, 16, 16), (1.0, 1.0, distance))
+        segment([noise(geometry)], package, network=network)
+        assert network.slice_spacing == pytest.approx(distance)
