@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from medseg.errors import DeviceError, DeviceMemoryError, MedSegError, ModelError, UntrustedModelError
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from torch import Tensor, nn
@@ -202,7 +203,8 @@ def _build(package: ModelPackage, tensors: dict[str, Tensor]) -> nn.Module:
         # Compared before any memory is taken: a damaged configuration may ask for a network of any size.
         _compare(frame, shapes, package)
     try:
-        network = build_network(package.network_target, package.network_arguments)
+        with _without_drawing():
+            network = build_network(package.network_target, package.network_arguments)
         _compare(network, shapes, package)
         network.load_state_dict({name: _as_float32(tensor) for name, tensor in tensors.items()})
     except MedSegError:
@@ -221,12 +223,28 @@ def _frame(package: ModelPackage) -> nn.Module | None:
     from medseg.networks import build_network
 
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _without_drawing():
             return build_network(package.network_target, package.network_arguments)
     except UntrustedModelError:
         raise
     except Exception:  # noqa: BLE001 - some networks compute with numbers while they are built
         return None
+
+
+def _without_drawing() -> AbstractContextManager:
+    """Leave initial weights as the memory comes: all are replaced, and drawing on "meta" imports torch's compiler."""
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    drawing = {torch.Tensor.normal_, torch.Tensor.uniform_, torch.Tensor.erfinv_}
+
+    class WithoutDrawing(TorchFunctionMode):
+        def __torch_function__(
+            self, function: Any, _types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        ) -> Any:
+            return args[0] if function in drawing and args else function(*args, **(kwargs or {}))
+
+    return WithoutDrawing()
 
 
 def _compare(network: nn.Module, shapes: dict[str, tuple[int, ...]], package: ModelPackage) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -290,3 +292,15 @@ def test_a_device_that_is_not_there_is_a_device_error(bright_blob_package: Path)
 def test_the_network_of_the_tests_is_small() -> None:
     network = build_network(NETWORK_TARGET, network_arguments(1))
     assert sum(parameter.numel() for parameter in network.parameters()) < 20_000
+
+
+def test_loading_a_network_does_not_bring_the_compiler_along() -> None:
+    code = (
+        "import sys; from types import SimpleNamespace; from medseg.models.loading import _frame;"
+        "sizes = dict(kernel_size=[3, 3, 3], strides=[1, 2, 2], upsample_kernel_size=[2, 2], filters=[4, 8, 8]);"
+        "arguments = dict(spatial_dims=3, in_channels=1, out_channels=2, **sizes);"
+        "package = SimpleNamespace(network_target='monai.networks.nets.DynUNet', network_arguments=arguments);"
+        "print(next(_frame(package).parameters()).is_meta, 'torch._dynamo' in sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == ["True", "False"]
