@@ -32,6 +32,7 @@ class PythonSection:
         ui.pythonPathLineEdit.currentPath = pythonSetting()
         self._showChoice()
         ui.pythonPathLineEdit.connect("currentPathChanged(QString)", self._onPath)
+        ui.pythonPathLineEdit.connect("validInputChanged(bool)", self._onValidity)
         ui.checkPythonButton.connect("clicked(bool)", self._onCheck)
 
     def facts(self) -> dict[str, str]:
@@ -48,6 +49,11 @@ class PythonSection:
         setPythonSetting(path)
         self.lastReport = None
         self._showChoice()
+
+    def _onValidity(self, isValid: bool) -> None:
+        # The widget announces no path when its line is emptied, which is how the user goes back to Slicer's Python.
+        if not isValid:
+            self._onPath("")
 
     def _showChoice(self) -> None:
         own = usesOwnEnvironment()

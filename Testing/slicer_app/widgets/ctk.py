@@ -315,7 +315,8 @@ class ctkPathLineEdit(_PathEdit):
     def _acceptable(self, text: str) -> bool:
         patterns = [p for f in self.nameFilters for p in (re.findall(r"\(([^)]*)\)", f) or [f])]
         wildcards = [w for p in patterns for w in p.split()]
-        return not wildcards or any(Path(text).match(w) for w in wildcards)
+        # CTK's validator wants at least one character: an emptied line is not announced as a path.
+        return any(Path(text).match(w) for w in wildcards) if wildcards else bool(text)
 
     def _text_changed(self, text: str) -> None:
         before, self._valid = self._valid, self._acceptable(text)

@@ -290,3 +290,15 @@ def test_a_path_line_announces_every_acceptable_text(qt):
     assert valid == [True]
     edit.addCurrentPathToHistory()
     assert edit.comboBox().itemText(0) == "a.nrrd"
+
+
+def test_an_emptied_path_line_is_invalid_and_announces_no_path(qt):
+    import ctk
+
+    edit, paths, valid = ctk.ctkPathLineEdit(), [], []
+    edit.currentPathChanged.connect(paths.append)
+    edit.validInputChanged.connect(valid.append)
+    edit.currentPath = "anything"
+    edit.currentPath = ""
+    assert paths == ["anything"]
+    assert valid == [True, False]
