@@ -68,6 +68,8 @@ class Panel:
 
     def cleanup(self) -> None:
         """Stop the worker and everything that goes on."""
+        # Nodes that Python still holds when the application ends are reported as leaks.
+        self.lastOutcome = None
         self.controller.shutDown()
         self._poller.close()
 
@@ -79,7 +81,8 @@ class Panel:
         self.update()
 
     def sceneIsClosing(self) -> None:
-        """Give up the run: its nodes are about to go."""
+        """Give up the run, and let go of the last one's nodes: they are about to go."""
+        self.lastOutcome = None
         self.controller.abandon(_("The scene was closed, so the segmentation was stopped."))
 
     def update(self) -> None:

@@ -299,3 +299,11 @@ def test_scripts_segment_without_the_panel(a_user: Any, a_blob_image: Any) -> No
     assert outcome.segmentationNode.GetSegmentation().GetNumberOfSegments() == 1
     with pytest.raises(MedSegError, match="no model"):
         logic.segment(node, "no-such-model")
+
+
+def test_a_closed_scene_leaves_no_result_in_the_panels_hands(a_user: Any, a_blob_image: Any) -> None:
+    a_user.load(a_blob_image[0])
+    a_user.press()
+    assert a_user.finish().segmentationNode is not None
+    a_user.application.closeScene()
+    assert a_user.panel.lastOutcome is None
