@@ -17,8 +17,11 @@ HOMEPAGE = "https://github.com/SlicerMedSeg/SlicerMedSeg"
 
 
 def registerSampleData() -> None:
-    """Offer the synthetic heart in the module Sample Data."""
-    import SampleData
+    """Offer the synthetic heart in the module Sample Data, where the application has it."""
+    try:
+        import SampleData
+    except ImportError:  # an application built on Slicer may come without it
+        return
 
     logic = SampleData.SampleDataLogic
     if hasattr(logic, "registerCustomSampleDataCategory"):  # since 2026-04

@@ -210,6 +210,13 @@ def test_the_sample_is_registered_in_sample_data_and_needs_no_download(a_user: A
     assert node.GetImageData() is not None
 
 
+def test_an_application_without_sample_data_starts_without_a_complaint(
+    a_user: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "SampleData", None)
+    sys.modules["MedSegLib.sampleData"].registerSampleData()
+
+
 def test_terminology_of_the_models_is_known_to_slicer(a_user: Any) -> None:
     import vtk
 
