@@ -30,6 +30,7 @@ _WORLD_AXIS = {
 _LPS = np.diag([-1.0, -1.0, 1.0])
 
 _SHEAR_TOLERANCE = 1e-3  # cosine between axes; a stack of 300 mm then drifts by less than a voxel of 0.3 mm
+_NO_COSINE = 1e-12  # a micrometre at the far end of a grid of a thousand kilometres
 _FLAT_TOLERANCE = 1e-4  # determinant of the unit axes below which they do not span space
 _SPACING_LIMITS = (1e-6, 1e6)  # mm: beyond, single precision and ITK lose their footing
 
@@ -121,7 +122,9 @@ class Geometry:
         A sheared grid gives directions that are not at right angles.
         """
         origin = _LPS @ self.ijk_to_ras[:3, 3] + 0.0
-        direction = _LPS @ self.direction + 0.0
+        direction = _LPS @ self.direction
+        # Cosines of the size of rounding errors make ITK's inversion of the matrix fail and complain.
+        direction = np.where(np.abs(direction) < _NO_COSINE, 0.0, direction)
         return self.spacing, tuple(origin.tolist()), tuple(direction.ravel().tolist())
 
     @property
