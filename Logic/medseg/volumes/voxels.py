@@ -137,8 +137,9 @@ def read_voxels(header: Header) -> np.ndarray:
     with opened(header.data) as file:
         try:
             there = os.fstat(file.fileno()).st_size
-            most = there * (1 if header.encoding == "raw" else _DEFLATE_MOST)
-            if header.encoding != "text" and needed > most + _CHUNK * (header.encoding != "raw"):
+            packed = header.encoding in ("gzip", "zlib")
+            least = count if header.encoding == "text" else needed
+            if least > (there * _DEFLATE_MOST if packed else there):
                 raise truncated(header.data, there if header.encoding == "raw" else None, needed)
             _check_memory(header.data, needed)
             if header.encoding == "text":
@@ -196,13 +197,16 @@ def _inflate_into(file: BinaryIO, target: np.ndarray, size: int | None) -> int:
     view = target.data
     inflate = zlib.decompressobj()
     filled, left = 0, size
-    while filled < len(view) and not inflate.eof:
-        packed = inflate.unconsumed_tail or file.read(_CHUNK if left is None else min(_CHUNK, left))
+    while not inflate.eof:  # to its end, where the checksum is compared
+        packed = inflate.unconsumed_tail
         if not packed:
-            break
-        if left is not None and not inflate.unconsumed_tail:
-            left -= len(packed)
-        chunk = inflate.decompress(packed, min(_CHUNK, len(view) - filled))
+            packed = file.read(_CHUNK if left is None else min(_CHUNK, left))
+            left = None if left is None else left - len(packed)
+        if not packed:
+            raise EOFError
+        chunk = inflate.decompress(packed, min(_CHUNK, len(view) - filled) or 1)
+        if filled == len(view) and chunk:
+            break  # more voxels than the header says
         view[filled : filled + len(chunk)] = chunk
         filled += len(chunk)
     return filled
