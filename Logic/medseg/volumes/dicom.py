@@ -172,6 +172,7 @@ def _check_alike(slices: Sequence[Slice], name: str) -> None:
         else:
             planes.append([image])
     if len(planes) > 1:
+        planes.sort(key=len, reverse=True)
         listed = ", ".join(f"{len(plane)} {_plane_name(plane[0])}" for plane in planes[:6])
         raise InputError(
             f"{name} has slices of {len(planes)} orientations: {listed}{', ...' if len(planes) > 6 else ''}.",

@@ -62,12 +62,10 @@ class Stack:
 
     @property
     def usual_gap(self) -> float:
-        """The distance in mm that most neighbours have; of several, the smallest."""
+        """The distance in mm of neighbouring slices where none is missing: the lower median, freed of rounding."""
         gaps = np.sort(self.gaps)
-        low = np.searchsorted(gaps, gaps * (1 - _SAME_GAP), side="left")
-        high = np.searchsorted(gaps, gaps * (1 + _SAME_GAP), side="right")
-        best = int(np.argmax(high - low))
-        return float(gaps[low[best] : high[best]].mean())
+        middle = gaps[(len(gaps) - 1) // 2]
+        return float(gaps[np.abs(gaps - middle) <= _SAME_GAP * middle].mean())
 
     @property
     def is_even(self) -> bool:
