@@ -61,10 +61,8 @@ def test_a_file_that_itk_fills_up_silently_is_refused(tmp_path: Path, a_volume: 
     refused(path, "truncated")
 
 
-@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("ending", ENDINGS[1:])  # raw voxels carry no checksum
 def test_a_flipped_bit_in_a_compressed_file_is_found(tmp_path: Path, a_volume: Volume, ending: str) -> None:
-    if ending == "nii":
-        pytest.skip("raw voxels carry no checksum")
     path = tmp_path / f"x.{ending}"
     noise = np.random.default_rng(0).integers(0, 9999, a_volume.shape).astype(np.int16)
     write_volume(a_volume.with_array(noise), path)
