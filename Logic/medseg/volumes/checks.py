@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 # at least 0.85 in 73 label maps.
 _EQUAL_NEIGHBOURS = 0.6
 _MOST_LABELS = 1024
-_LOOKED_AT = 40  # slices that are enough to tell a label map
+_LOOKED_AT, _ROWS_LOOKED_AT = 40, 128  # slices and rows that are enough to tell a label map
 
 _THICK_MM = 12.0
 _ANISOTROPIC = 15.0
@@ -90,7 +90,9 @@ def _looks_like_labels(array: np.ndarray, low: float) -> bool:
     """Return whether the values are whole, not negative, few, and mostly equal to their neighbours along a row."""
     if low < 0:
         return False
-    sample = array[:: max(1, len(array) // _LOOKED_AT)]
+    slices = max(1, len(array) // _LOOKED_AT)
+    rows = max(1, array.shape[1] // _ROWS_LOOKED_AT)
+    sample = array[::slices, ::rows]  # whole rows: neighbours along them are compared
     if array.dtype.kind == "f" and not (sample == np.rint(sample)).all():
         return False
     values, counts = np.unique(sample, return_counts=True)
