@@ -66,6 +66,9 @@ class Geometry:
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", _checked_shape(self.shape))
         object.__setattr__(self, "ijk_to_ras", _checked_matrix(self.ijk_to_ras))
+        # dataclasses.replace with another matrix hands on a lattice that is not this grid's.
+        if self._lattice is not None and not np.array_equal(self._lattice[0] @ self._lattice[1], self.ijk_to_ras):
+            object.__setattr__(self, "_lattice", None)
 
     @classmethod
     def from_spacing(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 
 import nibabel
@@ -228,6 +229,12 @@ def test_a_small_turn_of_a_large_grid_is_not_close() -> None:
     turned[0, 1] = 1e-5
     assert not Geometry((500, 500, 500), turned).is_close(large)
     assert Geometry((2, 2, 2), turned).is_close(Geometry((2, 2, 2), np.eye(4)))
+
+
+def test_a_grid_with_a_replaced_matrix_forgets_where_it_came_from(a_plain_grid: Geometry) -> None:
+    moved = dataclasses.replace(a_plain_grid.reoriented("LPS"), ijk_to_ras=MATRIX)
+    assert moved.orientation == "RAS"
+    assert moved.reoriented("LPS").reoriented("RAS") == moved
 
 
 def test_a_pickled_grid_comes_back_and_is_still_read_only(a_plain_grid: Geometry) -> None:
