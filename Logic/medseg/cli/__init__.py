@@ -1,4 +1,4 @@
-"""The command line: ``medseg segment | models | info | train | demo``.
+"""The command line: ``medseg segment | models | info | train | demo | bench``.
 
 Importing it costs typer and rich only; each command imports what it needs when it runs.
 """

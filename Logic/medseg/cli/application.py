@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from medseg.cli.bench import bench
 from medseg.cli.demo import demo
 from medseg.cli.failures import CarefulGroup
 from medseg.cli.info import info
@@ -44,6 +45,7 @@ app.command()(models)
 app.command()(info)
 app.command()(train)
 app.command()(demo)
+app.add_typer(bench, name="bench")
 
 
 def main() -> None:

@@ -1,0 +1,119 @@
+"""``medseg bench``: experiments of the source tree, run and printed."""
+
+import importlib
+import os
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+bench = typer.Typer(no_args_is_help=True, help="Measure: the claims of the papers behind MedSeg, put to the test.")
+
+
+@bench.callback()
+def _group() -> None:
+    """Keep `claims` a word of the command line though it is the only command."""
+
+
+@bench.command()
+def claims(
+    name: Annotated[
+        str | None, typer.Argument(help="The claim; without it, all are listed.", show_default=False)
+    ] = None,
+    *,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of real volumes (default: MEDSEG_TEST_DATA, or shared/data beside the clone).",
+            show_default=False,
+        ),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Seconds instead of minutes; says nothing about the claim.")
+    ] = False,
+    seeds: Annotated[int, typer.Option(min=1, help="How many times every network is trained.")] = 3,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the network's computations.")] = 2,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the report to this file too (.md).", show_default=False)
+    ] = None,
+) -> None:
+    """Run the experiment of a claim and print its table and verdict, whichever way it comes out."""
+    from medseg.cli.cases import check_writable
+    from medseg.cli.console import Bar, remarks
+    from medseg.errors import InputError
+    from medseg.files import atomic_path
+
+    catalogue = _catalogue()
+    known: dict[str, str] = catalogue.available()
+    if name is None:
+        _list(known)
+        return
+    if name not in known:
+        raise InputError(f"There is no claim '{name}'.", advice=f"The claims here are: {', '.join(known)}.")
+    if output is not None:
+        check_writable([output])
+    folder = _data_folder(data)
+    begun = time.perf_counter()
+    with Bar(remarks()) as bar:
+        report = catalogue.run_claim(
+            name, quick=quick, seeds=seeds, threads=threads, data=folder, progress=bar.start(name)
+        )
+    text = replace(report, seconds=report.seconds or time.perf_counter() - begun).markdown()
+    typer.echo(text, nl=False)
+    if output is not None:
+        with atomic_path(output) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+def repository_root() -> Path | None:
+    """Return the top folder of the source tree that this package runs from, ``None`` when it was installed."""
+    import medseg
+
+    logic = Path(medseg.__file__).resolve().parents[1]
+    return logic.parent if logic.name == "Logic" and (logic.parent / "Testing").is_dir() else None
+
+
+def _catalogue() -> Any:
+    """Return the package of the claims, which lies in the source tree only."""
+    from medseg.errors import InputError
+
+    root = repository_root()
+    if root is None or not (root / "Testing" / "benchmarks" / "claims" / "__init__.py").is_file():
+        raise InputError(
+            "The claim tests are part of MedSeg's source tree, and this is an installed copy without it.",
+            advice="Clone the repository, install it with `pip install -e .[train]`, and run the command again.",
+        )
+    testing = str(root / "Testing")
+    if testing not in sys.path:
+        sys.path.insert(0, testing)
+    return importlib.import_module("benchmarks.claims")
+
+
+def _data_folder(given: Path | None) -> Path | None:
+    """Return the folder of real volumes; ``None`` when none was named and none lies beside the clone."""
+    from medseg.errors import InputError
+
+    named = given or (Path(text) if (text := os.environ.get("MEDSEG_TEST_DATA", "").strip()) else None)
+    if named is not None:
+        if not named.is_dir():
+            raise InputError(f"The folder {named} does not exist.", advice="Name the folder of the real volumes.")
+        return named
+    root = repository_root()
+    beside = root.parent / "shared" / "data" if root else None
+    return beside if beside and beside.is_dir() else None
+
+
+def _list(known: dict[str, str]) -> None:
+    from rich.table import Table
+
+    from medseg.cli.console import results
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("Claim")
+    table.add_column("What is claimed", overflow="fold")
+    for claim, line in known.items():
+        table.add_row(claim, line)
+    results().print(table, soft_wrap=False)

@@ -1,0 +1,1 @@
+"""What is measured rather than tested: speed, memory, and the claims of the papers."""
