@@ -8,6 +8,7 @@ from medseg.models.archive import import_zip
 from medseg.models.intensity import IntensityStep, Normalize, ScalePercentiles, ScaleRange
 from medseg.models.library import ModelLibrary, bundled_folder, user_models_folder
 from medseg.models.package import (
+    FitInPlane,
     InputSlot,
     Measured,
     ModelPackage,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 __all__ = [
+    "FitInPlane",
     "InputSlot",
     "IntensityStep",
     "Measured",

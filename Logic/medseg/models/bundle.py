@@ -6,13 +6,15 @@ few components that the pipeline does itself, reads their arguments, and refuses
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from typing import Any
 
 from medseg.errors import InputError, ModelError, UntrustedModelError
 from medseg.models.fields import Fields, is_number
+from medseg.models.in_plane import crop_step, is_known_selection, read_steps, stretch_step
 from medseg.models.intensity import IntensityStep, Normalize, ScalePercentiles, ScaleRange
-from medseg.models.package import Postprocessing, Preprocessing, Window
+from medseg.models.package import FitInPlane, Postprocessing, Preprocessing, Window
 
 NETWORK_MODULES = ("medseg.networks", "monai.networks.nets")
 """Where networks may come from; the same as :data:`medseg.networks.registry.ALLOWED_MODULES`, without its imports."""
@@ -36,6 +38,8 @@ _KNOWN_ARGUMENTS: dict[str, set[str]] = {
         "pixdim", "mode", "padding_mode", "align_corners", "diagonal", "scale_extent", "recompute_affine",
         "min_pixdim", "max_pixdim", "ensure_same_shape",
     },
+    "CropForegroundd": {"source_key", "select_fn", "margin", "allow_smaller"},
+    "Resized": {"spatial_size", "mode"},
     "ScaleIntensityRanged": {"a_min", "a_max", "b_min", "b_max", "clip"},
     "NormalizeIntensityd": {"subtrahend", "divisor", "nonzero", "channel_wise"},
     "ScaleIntensityRangePercentilesd": {"lower", "upper", "b_min", "b_max", "clip", "relative", "channel_wise"},
@@ -43,6 +47,7 @@ _KNOWN_ARGUMENTS: dict[str, set[str]] = {
     "CastToTyped": set(),
     "ToTensord": {"wrap_sequence"},
 }  # fmt: skip
+_GRID_CHANGES = ("Orientationd", "CropForegroundd", "Spacingd", "Resized")
 _NO_EFFECT = ("LoadImaged", "EnsureChannelFirstd", "EnsureTyped", "CastToTyped", "ToTensord")
 _READERS = ("NibabelReader", "ITKReader", "NrrdReader", "PydicomReader", "nibabelreader", "itkreader")
 _INFERER_ARGUMENTS = {
@@ -76,6 +81,7 @@ def inference_config(
     }
     config: dict[str, Any] = {
         "imports": ["$import glob", "$import os"]
+        + (["$import monai"] if preprocessing.fit_in_plane else [])
         + (["$import safetensors.torch as safetensors_torch"] if safetensors else []),
         "bundle_root": ".",
         "dataset_dir": "$@bundle_root + '/images'",
@@ -141,10 +147,15 @@ def _transforms(preprocessing: Preprocessing) -> list[dict[str, Any]]:
         {"_target_": "EnsureChannelFirstd", "keys": _KEY},
         {"_target_": "Orientationd", "keys": _KEY, "axcodes": preprocessing.orientation},
     ]
+    fit = preprocessing.fit_in_plane
+    if fit is not None:
+        steps.append(crop_step(fit, _KEY))
     if any(size is not None for size in preprocessing.spacing):
         # MONAI keeps the image's own size along an axis where the requested one is not positive.
         pixdim = [-1.0 if size is None else size for size in preprocessing.spacing]
         steps.append({"_target_": "Spacingd", "keys": _KEY, "pixdim": pixdim, "mode": "bilinear"})
+    if fit is not None:
+        steps.append(stretch_step(fit, _KEY))
     steps += [step.to_monai(_KEY) for step in preprocessing.intensity]
     steps.append({"_target_": "EnsureTyped", "keys": _KEY})
     return steps
@@ -270,36 +281,61 @@ def read_preprocessing(config: Fields) -> Preprocessing:
         "transforms",
     }:
         raise compose.fail("_target_", "a Compose with transforms only")
-    orientation, spacing = "", None
+    grid = _GridSteps()
     steps: list[IntensityStep] = []
     for entry in compose.objects("transforms"):
         name = _known_transform(entry)
         if name in _NO_EFFECT:
             continue
-        if steps and name in ("Orientationd", "Spacingd"):
+        if steps and name in _GRID_CHANGES:
             raise _unsupported(entry, f"{name} after a change of the intensities")
         try:
-            if name == "Orientationd":
-                if orientation or spacing:
-                    raise _unsupported(entry, "Orientationd after another change of the grid")
-                orientation = _orientation(entry)
-            elif name == "Spacingd":
-                if spacing or not orientation:
-                    raise _unsupported(entry, "Spacingd without one Orientationd before it")
-                spacing = _spacing(entry)
+            if name in _GRID_CHANGES:
+                grid.take(name, entry)
             else:
                 steps.append(_intensity(name, entry))
         except InputError as error:
             raise ModelError(f"{error.message} ({entry.where})", advice=error.advice) from error
-    if not orientation:
+    if not grid.orientation:
         raise ModelError(
             f"The preprocessing of {config.where} does not say in which orientation the network sees the image.",
             advice="Add an Orientationd.",
         )
+    if grid.crop is not None and grid.fit is None:
+        raise _unsupported(grid.crop, "CropForegroundd without a Resized after it")
     try:
-        return Preprocessing(orientation, spacing or (None, None, None), tuple(steps))
+        return Preprocessing(grid.orientation, grid.spacing or (None, None, None), tuple(steps), grid.fit)
     except InputError as error:
         raise ModelError(f"{error.message} ({config.where})", advice=error.advice) from error
+
+
+@dataclasses.dataclass
+class _GridSteps:
+    """What the steps read so far do to the grid."""
+
+    orientation: str = ""
+    spacing: tuple[float | None, float | None, float | None] | None = None
+    crop: Fields | None = None
+    fit: FitInPlane | None = None
+
+    def take(self, name: str, entry: Fields) -> None:
+        """Add a step; raise :class:`ModelError` when the pipeline does not do it in this place."""
+        if name == "Orientationd":
+            if self.orientation or self.spacing:
+                raise _unsupported(entry, "Orientationd after another change of the grid")
+            self.orientation = _orientation(entry)
+        elif name == "CropForegroundd":
+            if self.crop or self.spacing or not self.orientation:
+                raise _unsupported(entry, "CropForegroundd in another place than after one Orientationd")
+            self.crop = entry
+        elif name == "Spacingd":
+            if self.spacing or self.fit or not self.orientation:
+                raise _unsupported(entry, "Spacingd without one Orientationd before it")
+            self.spacing = _spacing(entry)
+        else:
+            if self.crop is None or self.fit:
+                raise _unsupported(entry, "Resized without one CropForegroundd before it")
+            self.fit = read_steps(self.crop, entry)
 
 
 def read_window(config: Fields) -> Window:
@@ -351,7 +387,8 @@ def _known_transform(entry: Fields) -> str:
     if known is None:
         raise _unsupported(entry, name)
     for argument, value in entry.data.items():
-        check_plain(value, f"the argument '{argument}' of {name}")
+        if not (name == "CropForegroundd" and argument == "select_fn" and is_known_selection(value)):
+            check_plain(value, f"the argument '{argument}' of {name}")
         if argument not in known and argument not in _IGNORED:
             raise _unsupported(entry, f"{name} with '{argument}'")
     if entry.data.get("keys") not in (_KEY, [_KEY]):

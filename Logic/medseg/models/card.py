@@ -73,7 +73,10 @@ def license_text(name: str) -> str:
 
 
 def _spacing(package: ModelPackage) -> str:
-    sizes = package.preprocessing.spacing
+    sizes, fit = package.preprocessing.spacing, package.preprocessing.fit_in_plane
+    if fit is not None:
+        along = "the image's own spacing" if sizes[2] is None else f"{sizes[2]:g} mm"
+        return f"{along} along the last, the body stretched to {fit.size[0]} x {fit.size[1]} voxels in the plane"
     if all(size is None for size in sizes):
         return "the voxel size of the image"
     return " x ".join("as in the image" if size is None else f"{size:g}" for size in sizes) + " mm"

@@ -60,7 +60,10 @@ def score_limit(available_bytes: int) -> int:
 
 
 def plan_for(geometry: Geometry, package: ModelPackage, *, overlap: float | None = None, limit_bytes: int) -> Plan:
-    """Return the plan of a run on an image of ``geometry`` whose scores take at most ``limit_bytes``."""
+    """Return the plan of a run on an image of ``geometry`` whose scores take at most ``limit_bytes``.
+
+    For a model that is shown a part of the image, ``geometry`` is that part; the whole image gives the same windows.
+    """
     oriented = upright_geometry(geometry).reoriented(package.preprocessing.orientation)
     network = network_geometry(oriented, package.preprocessing)
     window = [min(wide, size) for wide, size in zip(package.window.size_ijk, network.size, strict=True)]

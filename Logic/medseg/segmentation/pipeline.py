@@ -25,7 +25,7 @@ from medseg.segmentation.estimate import memory_of, plan_for, score_limit
 from medseg.segmentation.grids import sampling_between
 from medseg.segmentation.postprocessing import clean_labels
 from medseg.segmentation.predictor import Predictor, considerate_threads
-from medseg.segmentation.preprocess import to_network_grid, upright_geometry
+from medseg.segmentation.preprocess import box_within, shown_geometry, to_network_grid, upright_geometry
 from medseg.segmentation.results import SegmentationResult, SegmentOptions
 from medseg.segmentation.sliding import segment_by_windows
 from medseg.segmentation.statistics import measure_segments
@@ -127,20 +127,21 @@ class _Segmentation:
             self.notices.append(choice.reason)
         source = self.volumes[0].geometry
         oriented = upright_geometry(source).reoriented(self.package.preprocessing.orientation)
-        plan = self._plan(source, choice.device)
+        shown = shown_geometry(self.volumes[0], self.package.preprocessing)
+        plan = self._plan(source, shown, choice.device)
         with _timed(self.timings, "load"):
             self.progress.update(0.01, "Loading the model")
             network = network or load_network(self.package)
         with _timed(self.timings, "prepare"):
             self.progress.update(0.02, "Preparing the images")
-            image, network_grid = self._prepared_image()
+            image, network_grid = self._prepared_image(shown)
         if hasattr(network, "slice_spacing"):
             # TSFMUNet and its kind: the distance of the slices in mm, which such a network may use as their position.
             network.slice_spacing = network_grid.spacing[int(network.slice_axis)]
         predictor = Predictor(
             network, choice.device, batch_size=self.options.batch_size, progress=self.progress.part(*_NETWORK_PART)
         )
-        labels = self._labels(image, (network_grid, oriented), plan, predictor)
+        labels = self._labels(image, (network_grid, shown, oriented), plan, predictor)
         del image
         with _timed(self.timings, "postprocess"):
             self._clean(labels, oriented)
@@ -203,9 +204,9 @@ class _Segmentation:
                     f" of '{first.name or slots[0].name}'."
                 )
 
-    def _plan(self, source: Geometry, device: str) -> Plan:
+    def _plan(self, source: Geometry, shown: Geometry, device: str) -> Plan:
         free = available_memory("cpu")
-        plan = plan_for(source, self.package, overlap=self.options.overlap, limit_bytes=score_limit(free))
+        plan = plan_for(shown, self.package, overlap=self.options.overlap, limit_bytes=score_limit(free))
         needed = memory_of(plan, source, self.package, device)
         if needed > free:
             raise DeviceMemoryError(
@@ -222,7 +223,7 @@ class _Segmentation:
         logger.info("Plan: %s, about %s", plan.describe(), _gigabytes(needed))
         return plan
 
-    def _prepared_image(self) -> tuple[torch.Tensor, Geometry]:
+    def _prepared_image(self, shown: Geometry) -> tuple[torch.Tensor, Geometry]:
         """Return the image (C, I, J, K) on the network's grid, and that grid."""
         first = self.volumes[0].geometry
         tensor: torch.Tensor | None = None
@@ -231,7 +232,7 @@ class _Segmentation:
             self.progress.check()
             same = channel == 0 or volume.geometry.is_close(first)
             placed = volume if same else volume.resample(first, interpolation="linear", fill=float(volume.array.min()))
-            prepared = to_network_grid(placed, self.package.preprocessing, progress=self.progress)
+            prepared = to_network_grid(placed, self.package.preprocessing, shown=shown, progress=self.progress)
             geometry = prepared.geometry
             here = torch.from_numpy(prepared.array).permute(2, 1, 0)
             if len(self.volumes) == 1:
@@ -243,10 +244,13 @@ class _Segmentation:
         return tensor, geometry
 
     def _labels(
-        self, image: torch.Tensor, grids: tuple[Geometry, Geometry], plan: Plan, predictor: Predictor
+        self, image: torch.Tensor, grids: tuple[Geometry, Geometry, Geometry], plan: Plan, predictor: Predictor
     ) -> np.ndarray:
-        """Run the network; return the labels (k, j, i) on the second of ``grids`` (of the network, of the image)."""
-        network_grid, oriented = grids
+        """Run the network; return the labels (k, j, i) on the last of ``grids`` (of the network, shown, of the image).
+
+        What the network was not shown is background.
+        """
+        network_grid, shown, oriented = grids
         values = self.package.labels.values
         labels = np.zeros(oriented.shape, np.uint8 if max(values) <= 255 else np.uint16)
         began = time.perf_counter()
@@ -256,8 +260,8 @@ class _Segmentation:
                 predictor,
                 plan,
                 weights=importance_map(plan.window, self.package.window.blend),
-                sampling=sampling_between(network_grid, oriented),
-                labels=labels.transpose(2, 1, 0),
+                sampling=sampling_between(network_grid, shown),
+                labels=labels[box_within(oriented, shown)].transpose(2, 1, 0),
                 progress=self.progress.part(*_NETWORK_PART),
                 store=_place_of_scores(plan, predictor.device),
             )
