@@ -15,11 +15,16 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from medseg.training.data import PreparedCase
     from medseg.training.recipe import AugmentationSection, WindowSection
 
 # Control points of the elastic change per axis: bumps of about a quarter of the window, the size of organ variation.
 _CONTROL_POINTS = 5
+
+# Above this many labels in a case they are sampled by the nearest neighbour: the smooth way costs one pass for each.
+_MOST_SMOOTH_CLASSES = 16
 
 
 class PatchSampler:
@@ -30,37 +35,56 @@ class PatchSampler:
     window, augmentation
         Sections of the recipe.
     foreground_patches
-        Share of patches centred on a labelled voxel.
-    classes
-        Number of classes with background.
+        Share of patches centred on a labelled voxel; the label is drawn first, so small ones are met as often as large.
     """
 
-    def __init__(
-        self, window: WindowSection, augmentation: AugmentationSection, foreground_patches: float, classes: int
-    ) -> None:
+    def __init__(self, window: WindowSection, augmentation: AugmentationSection, foreground_patches: float) -> None:
         self._size = torch.tensor(window.size)
         self._settings = augmentation
         self._foreground_patches = foreground_patches
-        self._classes = classes
         self._intensity = _intensity_transforms(augmentation)
 
-    def draw(self, case: PreparedCase, seed: int) -> tuple[Tensor, Tensor]:
-        """Return an image patch (1, I, J, K) float32 and its classes (I, J, K) uint8; the same seed, the same patch."""
+    def draw(self, case: PreparedCase, seed: int) -> dict[str, Tensor]:
+        """Return a patch; the same seed, the same patch.
+
+        Returns
+        -------
+        dict[str, Tensor]
+            A :class:`~medseg.training.objectives.Batch` without its batch axis.
+        """
         generator = torch.Generator().manual_seed(seed)
-        coordinates = self._coordinates(case, generator)
+        coordinates, flips = self._coordinates(case, generator)
         # grid_sample wants (x, y, z) = (K, J, I) in -1 .. 1 over the voxel centres.
         extent = torch.tensor(case.label.shape, dtype=torch.float32)
         grid = (2 * coordinates / (extent - 1).clamp(min=1) - 1).flip(-1)[None]
         image = F.grid_sample(case.image[None], grid, mode="bilinear", padding_mode="zeros", align_corners=True)[0]
-        label = self._sample_label(case.label, grid)
+        swaps = self._settings.swap_on_flip if flips % 2 else ()
+        classes = _swapped(self._sample_label(case.label, grid), swaps)
+        if case.instances is None:
+            instances = torch.zeros(classes.shape, dtype=torch.int16)
+        else:
+            instances = _nearest(case.instances, grid)
         self._intensity.set_random_state(seed % 2**32)
         changed = self._intensity(image)
         # A plain tensor: MONAI's MetaTensor would send every operation of the network through Python once more.
-        return changed.as_tensor().to(torch.float32) if hasattr(changed, "as_tensor") else changed, label
+        plain = changed.as_tensor().to(torch.float32) if hasattr(changed, "as_tensor") else changed
+        annotated = case.annotated.clone()
+        for first, second in swaps:
+            annotated[[first, second]] = case.annotated[[second, first]]
+        return {
+            "image": plain,
+            "classes": classes,
+            "annotated": annotated,
+            "instances": instances,
+            "spacing": torch.tensor(case.spacing),
+        }
 
     def _sample_label(self, label: Tensor, grid: Tensor) -> Tensor:
+        present = [value for value in label.unique().tolist() if value]
+        if len(present) > _MOST_SMOOTH_CLASSES:
+            return _nearest(label, grid)
         best, share = torch.zeros(grid.shape[1:4], dtype=torch.uint8), torch.full(grid.shape[1:4], 0.5)
-        for index in range(1, self._classes):
+        for index in present:
             mask = (label == index).to(torch.float32)[None, None]
             value = F.grid_sample(mask, grid, mode="bilinear", padding_mode="zeros", align_corners=True)[0, 0]
             wins = value > share
@@ -68,8 +92,8 @@ class PatchSampler:
             share[wins] = value[wins]
         return best
 
-    def _coordinates(self, case: PreparedCase, generator: torch.Generator) -> Tensor:
-        """Return (I, J, K, 3) voxel coordinates in the case, one for each voxel of the patch."""
+    def _coordinates(self, case: PreparedCase, generator: torch.Generator) -> tuple[Tensor, int]:
+        """Return (I, J, K, 3) voxel coordinates in the case, one for each voxel of the patch, and the number of flips."""
         settings, size = self._settings, self._size
 
         def uniform(low: float, high: float) -> float:
@@ -89,14 +113,16 @@ class PatchSampler:
             matrix = torch.diag(1 / spacing) @ in_mm @ torch.diag(spacing)
             offsets = offsets @ matrix.T
             centre = centre + torch.tensor([uniform(-1, 1) for _ in range(3)]) * settings.translation_mm / spacing
+        flips = 0
         for axis in settings.flip_axes:
             if uniform(0, 1) < 0.5:
+                flips += 1
                 offsets[..., axis] = -offsets[..., axis]
         if uniform(0, 1) < settings.elastic_probability:
             control = torch.randn((1, 3, *[_CONTROL_POINTS] * 3), generator=generator) * settings.elastic_mm / 2
             smooth = F.interpolate(control, size=tuple(size.tolist()), mode="trilinear", align_corners=True)[0]
             offsets = offsets + smooth.movedim(0, -1) / spacing
-        return offsets + centre
+        return offsets + centre, flips
 
     def _centre(self, case: PreparedCase, generator: torch.Generator) -> Tensor:
         extent = torch.tensor(case.label.shape, dtype=torch.float32)
@@ -104,9 +130,27 @@ class PatchSampler:
         low = torch.minimum(half, (extent - 1) / 2)
         high = torch.maximum(extent - 1 - half, (extent - 1) / 2)
         if len(case.foreground) and float(torch.rand((), generator=generator)) < self._foreground_patches:
-            pick = int(torch.randint(len(case.foreground), (), generator=generator))
-            return torch.minimum(torch.maximum(case.foreground[pick].to(torch.float32), low), high)
+            voxels = case.foreground[int(torch.randint(len(case.foreground), (), generator=generator))]
+            voxel = voxels[int(torch.randint(len(voxels), (), generator=generator))]
+            return torch.minimum(torch.maximum(voxel.to(torch.float32), low), high)
         return low + (high - low) * torch.rand(3, generator=generator)
+
+
+def _nearest(numbers: Tensor, grid: Tensor) -> Tensor:
+    found = F.grid_sample(
+        numbers.to(torch.float32)[None, None], grid, mode="nearest", padding_mode="zeros", align_corners=True
+    )
+    return found[0, 0].to(numbers.dtype)
+
+
+def _swapped(classes: Tensor, pairs: Sequence[tuple[int, int]]) -> Tensor:
+    if not pairs:
+        return classes
+    swapped = classes.clone()
+    for first, second in pairs:
+        swapped[classes == first] = second
+        swapped[classes == second] = first
+    return swapped
 
 
 def _rotation(angles: list[float]) -> Tensor:

@@ -42,14 +42,20 @@ class PreparedCase:
     spacing
         Voxel size in mm along I, J, K.
     foreground
-        (N, 3) int32 indices of labelled voxels (at most 4096 of them, drawn once), for patches that hold something.
+        For each label in the case, (N, 3) int32 indices of some of its voxels, drawn once, for patches that hold it.
+    annotated
+        (n_classes,) bool: which classes are annotated; the background always is.
+    instances
+        (I, J, K) int16 numbers of instances, 0 elsewhere; ``None`` when the recipe names no labels with instances.
     """
 
     case: str
     image: torch.Tensor
     label: torch.Tensor
     spacing: tuple[float, float, float]
-    foreground: torch.Tensor
+    foreground: tuple[torch.Tensor, ...]
+    annotated: torch.Tensor
+    instances: torch.Tensor | None = None
 
 
 def find_pairs(folder: Path, section: DataSection) -> list[Pair]:
@@ -107,8 +113,8 @@ def split_pairs(pairs: Sequence[Pair], section: DataSection, seed: int) -> tuple
     return training, [pair for index, pair in enumerate(pairs) if index in held_out]
 
 
-def read_pair(pair: Pair, labels: LabelTable) -> tuple[Volume, Volume]:
-    """Read a pair and check that it can be trained on.
+def read_pair(pair: Pair, labels: LabelTable, section: DataSection) -> tuple[Volume, Volume]:
+    """Read a pair and check that it can be trained on; return image and labels, these as they are in the file.
 
     Raises
     ------
@@ -125,14 +131,15 @@ def read_pair(pair: Pair, labels: LabelTable) -> tuple[Volume, Volume]:
             f"{_grid(label.geometry)}).",
             advice="Resample the label onto the image's grid.",
         )
-    values = np.unique(label.array)
-    unknown = sorted(set(values.tolist()) - {0} - {entry.value for entry in labels})
-    if unknown:
+    values = set(np.unique(label.array).tolist()) - {0}
+    known = set(labels.values) if section.values is None else set(section.values)
+    unknown = sorted(values - known)
+    if unknown and section.values is None:
         raise RecipeError(
             f"Case {pair.case}: the label holds the values {unknown}, which the label table does not name.",
-            advice="Add them to the recipe's label table or remove them from the label file.",
+            advice="Add them to the recipe's label table, translate them with data.values, or remove them from the file.",
         )
-    if not label.array.any():
+    if not values & known:
         raise RecipeError(f"Case {pair.case}: the label is empty.", advice="Draw it or remove the case.")
     if not np.isfinite(image.array).all():
         raise RecipeError(f"Case {pair.case}: the image holds values that are not numbers.", advice="Repair it.")
@@ -140,37 +147,88 @@ def read_pair(pair: Pair, labels: LabelTable) -> tuple[Volume, Volume]:
 
 
 def prepare(
-    pair: Pair, image: Volume, label: Volume, *, labels: LabelTable, preprocessing: Preprocessing, seed: int
+    pair: Pair,
+    image: Volume,
+    label: Volume,
+    *,
+    labels: LabelTable,
+    section: DataSection,
+    preprocessing: Preprocessing,
+    seed: int,
 ) -> PreparedCase:
     """Bring a pair onto the network's grid, exactly as the pipeline does with an image in use.
 
     Labels are resampled linearly, class by class, and the class with the largest share wins, which keeps boundaries
-    smooth where nearest neighbours would leave steps.
+    smooth where nearest neighbours would leave steps. The numbers of instances take the nearest neighbour's.
     """
     from medseg.segmentation.preprocess import to_network_grid
 
     prepared = to_network_grid(image, preprocessing)
-    classes = label.with_array(label.array.astype(np.uint8)).reorient(preprocessing.orientation)
+    named = translated(label, section)
+    classes = named.reorient(preprocessing.orientation)
     if not classes.geometry.is_close(prepared.geometry):
-        classes = _resample_classes(classes, prepared.geometry, labels.values)
-    indices = torch.from_numpy(np.ascontiguousarray(classes.array_ijk))
-    foreground = torch.nonzero(indices).to(torch.int32)
-    if len(foreground) > 4096:
-        generator = torch.Generator().manual_seed(seed)
-        foreground = foreground[torch.randperm(len(foreground), generator=generator)[:4096]]
+        classes = _resample_classes(classes, prepared.geometry, np.unique(named.array).tolist())
+    indices = torch.from_numpy(np.ascontiguousarray(classes.array_ijk)).to(torch.uint8)
+    annotated = torch.zeros(labels.values[-1] + 1, dtype=torch.bool)
+    annotated[[0, *annotated_labels(named, labels, section)]] = True
+    instances = None
+    if section.instances:
+        numbers = label.with_array(np.where(np.isin(named.array, section.instances), label.array, 0).astype(np.int16))
+        numbers = numbers.reorient(preprocessing.orientation)
+        if not numbers.geometry.is_close(prepared.geometry):
+            numbers = numbers.resample(prepared.geometry, interpolation="nearest", fill=0.0)
+        instances = torch.from_numpy(np.ascontiguousarray(numbers.array_ijk)).to(torch.int16)
+        # An instance ends where its class does.
+        instances = instances * torch.isin(indices, torch.tensor(section.instances, dtype=torch.uint8))
     return PreparedCase(
         case=pair.case,
         image=torch.from_numpy(np.ascontiguousarray(prepared.array_ijk, dtype=np.float32))[None],
-        label=indices.to(torch.uint8),
+        label=indices,
         spacing=prepared.geometry.spacing,
-        foreground=foreground,
+        foreground=_some_voxels(indices, seed),
+        annotated=annotated,
+        instances=instances,
     )
+
+
+def translated(label: Volume, section: DataSection) -> Volume:
+    """Return the labels of a file with the values of the label table, uint8."""
+    if section.values is None:
+        return label.with_array(label.array.astype(np.uint8))
+    table = np.zeros(max(int(label.array.max()), *section.values) + 1, np.uint8)
+    for value, becomes in section.values.items():
+        table[value] = becomes
+    return label.with_array(table[label.array])
+
+
+def annotated_labels(named: Volume, labels: LabelTable, section: DataSection) -> tuple[int, ...]:
+    """Return the values of the labels that are annotated in a case, from its labels in the table's values."""
+    if section.annotated == "all":
+        return labels.values
+    present = set(np.unique(named.array).tolist())
+    return tuple(value for value in labels.values if value in present)
+
+
+_VOXELS_KEPT = 2048
+
+
+def _some_voxels(indices: torch.Tensor, seed: int) -> tuple[torch.Tensor, ...]:
+    """Return some voxels of each class, so that a rare or small one is met as often as a large one."""
+    generator = torch.Generator().manual_seed(seed)
+    found = []
+    for value in indices.unique().tolist():
+        if value:
+            voxels = torch.nonzero(indices == value).to(torch.int32)
+            found.append(voxels[torch.randperm(len(voxels), generator=generator)[:_VOXELS_KEPT]])
+    return tuple(found)
 
 
 def _resample_classes(classes: Volume, target: Geometry, values: Sequence[int]) -> Volume:
     share = classes.with_array((classes.array == 0).astype(np.float32)).resample(target, fill=1.0).array.copy()
     best = np.zeros(target.shape, dtype=np.uint8)
     for value in values:
+        if value == 0:
+            continue
         mask = classes.with_array((classes.array == value).astype(np.float32))
         found = mask.resample(target, interpolation="linear", fill=0.0).array
         wins = found > share

@@ -23,6 +23,7 @@ from medseg.models import (
     write_package,
 )
 from medseg.progress import NO_PROGRESS, Progress
+from medseg.training.data import annotated_labels, translated
 from medseg.volumes import read_labelmap, read_volume
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
     from medseg.labels import LabelTable
     from medseg.training.data import Pair
-    from medseg.training.recipe import IntensityStep, Recipe
+    from medseg.training.recipe import DataSection, IntensityStep, Recipe
 
 
 @dataclass(frozen=True)
@@ -99,21 +100,27 @@ def export_package(
 
 
 def evaluate(
-    folder: Path, pairs: Sequence[Pair], labels: LabelTable, *, progress: Progress = NO_PROGRESS
+    folder: Path, pairs: Sequence[Pair], labels: LabelTable, section: DataSection, *, progress: Progress = NO_PROGRESS
 ) -> list[CaseResult]:
-    """Segment each image with the package, as a user would, and compare with its label on the image's own grid."""
+    """Segment each image with the package, as a user would, and compare with its labels on the image's own grid.
+
+    Labels that are not annotated in a case have no result there.
+    """
     from medseg.segmentation import SegmentOptions, segment
 
     package = read_package(folder)
     network = load_network(package)
     results = []
     for number, pair in enumerate(pairs):
-        image, truth = read_volume(pair.image), read_labelmap(pair.label)
+        image, truth = read_volume(pair.image), translated(read_labelmap(pair.label), section)
         start = time.perf_counter()
         found = segment([image], package, SegmentOptions(device="cpu", statistics=False), network=network).labelmap
         seconds = time.perf_counter() - start
-        values = dice_per_label(found.array, truth.array, labels.values)
-        results += [CaseResult(pair.case, label.name, values[label.value], seconds) for label in labels]
+        annotated = annotated_labels(truth, labels, section)
+        values = dice_per_label(found.array, truth.array, annotated)
+        results += [
+            CaseResult(pair.case, label.name, values[label.value], seconds) for label in labels if label.value in values
+        ]
         progress.update((number + 1) / len(pairs), f"Measured {pair.case}")
     return results
 

@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Any
 import lightning
 import torch
 from monai.inferers import SlidingWindowInferer
-from monai.losses import DiceCELoss
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from medseg.errors import TrainingError
-from medseg.losses import DeepSupervisionLoss
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,6 +22,7 @@ if TYPE_CHECKING:
 
     from medseg.training.augmentation import PatchSampler
     from medseg.training.data import PreparedCase
+    from medseg.training.objectives import Batch, Objective
     from medseg.training.recipe import Recipe
 
 
@@ -33,14 +32,14 @@ class _Patches(Dataset):
     def __init__(self, cases: Sequence[PreparedCase], sampler: PatchSampler, seed: int) -> None:
         self._cases, self._sampler, self._seed = cases, sampler, seed
 
-    def __getitem__(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
+    def __getitem__(self, number: int) -> dict[str, Tensor]:
         # Every case comes once in a round, in an order of the round's own.
         round_number, place = divmod(number, len(self._cases))
         order = torch.randperm(
             len(self._cases), generator=torch.Generator().manual_seed(self._seed * 7919 + round_number)
         )
         case = self._cases[int(order[place])]
-        return *self._sampler.draw(case, self._seed * 1_000_003 + number), torch.tensor(case.spacing)
+        return self._sampler.draw(case, self._seed * 1_000_003 + number)
 
 
 class _Numbers(Sampler[int]):
@@ -75,7 +74,7 @@ class TrainingData(lightning.LightningDataModule):
         self._sampler = sampler
 
     def train_dataloader(self) -> DataLoader:
-        """Return ``steps_per_epoch`` batches: image (B, 1, I, J, K), classes (B, I, J, K), spacing (B, 3) in mm."""
+        """Return ``steps_per_epoch`` batches (:class:`~medseg.training.objectives.Batch`)."""
         settings = self._recipe.optimisation
         return DataLoader(
             _Patches(self._training, self._sampler, self._recipe.seed),
@@ -90,12 +89,20 @@ class TrainingData(lightning.LightningDataModule):
         """Return the validation volumes, one a batch."""
         if not self._validation:
             return []
-        volumes = [(case.image, case.label, torch.tensor(case.spacing)) for case in self._validation]
+        volumes = [
+            {
+                "image": case.image,
+                "classes": case.label,
+                "annotated": case.annotated,
+                "spacing": torch.tensor(case.spacing),
+            }
+            for case in self._validation
+        ]
         return DataLoader(volumes, batch_size=1)
 
 
 class TrainingModule(lightning.LightningModule):
-    """Dice + cross-entropy, AdamW, warm-up and cosine decay, and an average of the weights that is what gets exported.
+    """The recipe's loss, AdamW, warm-up and cosine decay, and an average of the weights that is what gets exported.
 
     The exponential moving average of the weights costs one copy of the network and spares a small batch size's noise.
     """
@@ -105,25 +112,29 @@ class TrainingModule(lightning.LightningModule):
         self.network = network
         self.average = copy.deepcopy(network).requires_grad_(requires_grad=False).eval()
         self._recipe, self._classes, self._output = recipe, classes, output
-        self._loss = DeepSupervisionLoss(
-            DiceCELoss(to_onehot_y=True, softmax=True, include_background=False, batch=True, smooth_nr=1e-5)
-        )
+        self._objective: Objective = recipe.loss.build(classes)
         self._inferer = SlidingWindowInferer(recipe.window.size, sw_batch_size=1, overlap=0.25, mode="gaussian")
         self._scores: list[Tensor] = []
 
-    def training_step(self, batch: tuple[Tensor, Tensor, Tensor], _index: int) -> Tensor:
+    def on_train_epoch_start(self) -> None:
+        """Tell the objective the epoch; its schedule may depend on it."""
+        self._objective.start_epoch(self.current_epoch)
+
+    def training_step(self, batch: Batch, _index: int) -> Tensor:
         """Return the loss of a batch; a loss that is not a number stops the run with the batch saved."""
-        image, classes, spacing = batch
-        _tell_spacing(self.network, spacing)
-        loss = self._loss(self.network(image), classes[:, None].to(torch.int64))
+        _tell_spacing(self.network, batch["spacing"])
+        losses = self._objective(self.network(batch["image"]), batch)
+        loss = losses.pop("loss")
         if not torch.isfinite(loss):
             path = self._output / "bad_batch.pt"
-            torch.save({"image": image.cpu(), "classes": classes.cpu(), "step": self.global_step}, path)
+            tensors = {name: tensor.cpu() for name, tensor in batch.items()}
+            torch.save({**tensors, "step": self.global_step}, path)
             raise TrainingError(
                 f"The loss is not a number at step {self.global_step}; the batch is saved in {path}.",
                 advice="Lower optimisation.learning_rate or set optimisation.precision to '32', then start again.",
             )
         self.log("loss", loss, prog_bar=True, on_step=True, on_epoch=True)
+        self.log_dict({name: value.detach() for name, value in losses.items()}, on_step=False, on_epoch=True)
         return loss
 
     def on_train_batch_end(self, _outputs: Any, _batch: Any, _index: int) -> None:
@@ -135,17 +146,22 @@ class TrainingModule(lightning.LightningModule):
             for mean, value in zip(self.average.buffers(), self.network.buffers(), strict=True):
                 mean.copy_(value)
 
-    def validation_step(self, batch: tuple[Tensor, Tensor, Tensor], _index: int) -> None:
-        """Collect the Dice of each class of a whole volume, on the network's grid."""
-        image, classes, spacing = batch
-        _tell_spacing(self.average, spacing)
-        result = self._inferer(image, self.average).argmax(1)
-        scores = []
+    def validation_step(self, batch: Batch, _index: int) -> None:
+        """Collect the Dice of each annotated class of a whole volume, on the network's grid; NaN for the others."""
+        classes, annotated = batch["classes"], batch["annotated"]
+        _tell_spacing(self.average, batch["spacing"])
+        result = self._inferer(batch["image"], self._class_scores).argmax(1)
+        scores = torch.full((self._classes - 1,), torch.nan)
         for index in range(1, self._classes):
-            found, truth = result == index, classes == index
-            total = found.sum() + truth.sum()
-            scores.append(2.0 * (found & truth).sum() / total if total else torch.tensor(1.0, device=self.device))
-        self._scores.append(torch.stack([score.to(torch.float32) for score in scores]))
+            if annotated[0, index]:
+                found, truth = result == index, classes == index
+                total = float(found.sum() + truth.sum())
+                scores[index - 1] = 2.0 * float((found & truth).sum()) / total if total else 1.0
+        self._scores.append(scores)
+
+    def _class_scores(self, image: Tensor) -> Tensor:
+        outputs = self.average(image)
+        return outputs if isinstance(outputs, Tensor) else outputs[0]
 
     def on_validation_epoch_end(self) -> None:
         """Log the mean and the worst Dice over classes and cases."""
@@ -153,8 +169,9 @@ class TrainingModule(lightning.LightningModule):
             return
         scores = torch.stack(self._scores)
         self._scores = []
-        self.log("validation_dice", scores.mean(), prog_bar=True)
-        self.log("validation_dice_worst", scores.mean(1).min(), prog_bar=True)
+        # The mean over the classes of their means over cases: a class that few cases have weighs as much as the others.
+        self.log("validation_dice", scores.nanmean(0).nanmean(), prog_bar=True)
+        self.log("validation_dice_worst", scores.nanmean(1).nan_to_num(1.0).min(), prog_bar=True)
 
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW with linear warm-up and cosine decay to zero, set per step."""

@@ -8,29 +8,33 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from medseg.errors import RecipeError
+from medseg.training.objectives import AnyLoss, DiceCESection
+from medseg.training.section import Section
 
 
-class _Section(BaseModel):
-    """A part of the recipe; a key that is not known is an error, not ignored."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class DataSection(_Section):
+class DataSection(Section):
     """Which files are pairs and which of them are kept for validation.
 
     ``image`` and ``label`` are file names in the data folder with ``{case}`` in place of the name of the case.
     The cases, in order of their names and shuffled with the recipe's seed, are dealt into ``folds`` parts; part
     ``fold`` is never trained on. ``folds: 1`` trains on everything and measures nothing on unseen cases.
+
+    ``values`` translates the values of the label files into those of the label table; what it does not list becomes
+    background. ``annotated`` "present" says that a label without a voxel in a case is not annotated there (and not
+    absent), so that it is neither trained nor measured. ``instances`` names labels of the table whose values in the
+    files number their instances (vertebrae, ribs).
     """
 
     image: str
     label: str
     folds: Annotated[int, Field(ge=1)] = 5
     fold: Annotated[int, Field(ge=0)] = 0
+    values: dict[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] | None = None
+    annotated: Literal["all", "present"] = "all"
+    instances: tuple[Annotated[int, Field(ge=1)], ...] = ()
 
     @field_validator("image", "label")
     @classmethod
@@ -46,14 +50,14 @@ class DataSection(_Section):
         return self
 
 
-class NetworkSection(_Section):
+class NetworkSection(Section):
     """The network: a name from the allow-list and its arguments."""
 
     target: str
     arguments: dict[str, Any] = Field(default_factory=dict)
 
 
-class IntensityStep(_Section):
+class IntensityStep(Section):
     """One step of intensity preprocessing; the names are those of :mod:`medseg.models.intensity`."""
 
     kind: Literal["scale_range", "normalize", "scale_percentiles"]
@@ -69,7 +73,7 @@ class IntensityStep(_Section):
     clip: bool = False
 
 
-class PreprocessingSection(_Section):
+class PreprocessingSection(Section):
     """Orientation, voxel size (mm along I, J, K; null keeps the scan's own) and intensities."""
 
     orientation: Annotated[str, Field(pattern=r"^[RLAPSI]{3}$")] = "RAS"
@@ -84,15 +88,19 @@ class PreprocessingSection(_Section):
         return spacing
 
 
-class WindowSection(_Section):
+class WindowSection(Section):
     """The window that the network sees, in voxels along I, J, K, in training and in use."""
 
     size: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
 
 
-class AugmentationSection(_Section):
-    """Random changes of the training images; every probability is per case and step. 0 switches a change off."""
+class AugmentationSection(Section):
+    """Random changes of the training images; every probability is per case and step. 0 switches a change off.
+
+    ``flip_axes`` are of I, J, K; ``swap_on_flip`` lists pairs of label values that change places with each flip, such as
+    the left and the right of an organ when the axis from left to right is flipped.
+    """
 
     affine_probability: Annotated[float, Field(ge=0, le=1)] = 0.8
     rotation_degrees: tuple[float, float, float] = (10.0, 10.0, 15.0)
@@ -102,6 +110,7 @@ class AugmentationSection(_Section):
     elastic_probability: Annotated[float, Field(ge=0, le=1)] = 0.3
     elastic_mm: Annotated[float, Field(ge=0)] = 4.0
     flip_axes: tuple[Annotated[int, Field(ge=0, le=2)], ...] = ()
+    swap_on_flip: tuple[tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]], ...] = ()
     noise_probability: Annotated[float, Field(ge=0, le=1)] = 0.3
     noise_std: Annotated[float, Field(ge=0)] = 0.15
     smooth_probability: Annotated[float, Field(ge=0, le=1)] = 0.2
@@ -113,8 +122,8 @@ class AugmentationSection(_Section):
     intensity_scale: Annotated[float, Field(ge=0, lt=1)] = 0.15
 
 
-class OptimisationSection(_Section):
-    """Loss, optimiser and length of the run (AdamW, linear warm-up, cosine decay to zero)."""
+class OptimisationSection(Section):
+    """Optimiser and length of the run (AdamW, linear warm-up, cosine decay to zero)."""
 
     epochs: Annotated[int, Field(ge=1)]
     steps_per_epoch: Annotated[int, Field(ge=1)]
@@ -131,7 +140,7 @@ class OptimisationSection(_Section):
     workers: Annotated[int, Field(ge=0)] = 1
 
 
-class PackageSection(_Section):
+class PackageSection(Section):
     """What the exported package says about itself."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
@@ -153,7 +162,7 @@ class PackageSection(_Section):
     fill_holes: bool = False
 
 
-class Recipe(_Section):
+class Recipe(Section):
     """A whole recipe; :func:`read_recipe` makes it from a file."""
 
     seed: int = 0
@@ -165,6 +174,7 @@ class Recipe(_Section):
     preprocessing: PreprocessingSection
     window: WindowSection
     augmentation: AugmentationSection = AugmentationSection()
+    loss: AnyLoss = DiceCESection()
     optimisation: OptimisationSection
 
     def digest(self) -> str:

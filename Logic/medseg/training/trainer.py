@@ -88,7 +88,7 @@ def train(
 
     classes = labels.values[-1] + 1
     module = TrainingModule(network, recipe, classes, output)
-    sampler = PatchSampler(recipe.window, recipe.augmentation, recipe.optimisation.foreground_patches, classes)
+    sampler = PatchSampler(recipe.window, recipe.augmentation, recipe.optimisation.foreground_patches)
     chosen = choose_device(device)
     _fit(
         module,
@@ -103,7 +103,7 @@ def train(
     progress.update(0.95, "Measuring on the cases kept aside")
     package = export_package(module.average, recipe, labels, output / recipe.package.name, trained_on=len(training))
     # Measured with the package as it is stored, through the pipeline, then written again with its figures.
-    results = evaluate(package, validation_pairs, labels, progress=progress.part(0.95, 0.99))
+    results = evaluate(package, validation_pairs, labels, recipe.data, progress=progress.part(0.95, 0.99))
     package = export_package(
         module.average,
         recipe,
@@ -200,8 +200,18 @@ def _prepare_all(pairs: Sequence[Pair], labels: LabelTable, recipe: Recipe, prog
     preprocessing = preprocessing_of(recipe)
     prepared = []
     for number, pair in enumerate(pairs):
-        image, label = read_pair(pair, labels)
-        prepared.append(prepare(pair, image, label, labels=labels, preprocessing=preprocessing, seed=recipe.seed))
+        image, label = read_pair(pair, labels, recipe.data)
+        prepared.append(
+            prepare(
+                pair,
+                image,
+                label,
+                labels=labels,
+                section=recipe.data,
+                preprocessing=preprocessing,
+                seed=recipe.seed,
+            )
+        )
         progress.update((number + 1) / len(pairs), f"Read {pair.case}")
     return prepared
 

@@ -1,0 +1,75 @@
+"""What an objective gets and gives: the outputs of a network and a batch in, named losses out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from torch import Tensor, nn
+
+from medseg.training.section import Section
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Batch(TypedDict):
+    """Patches of a training step.
+
+    Attributes
+    ----------
+    image
+        (B, C, I, J, K) float32, intensities preprocessed and augmented.
+    classes
+        (B, I, J, K) uint8 label values; 0 is the background.
+    annotated
+        (B, n_classes) bool: which classes are annotated in the case that the patch is from; the background always is.
+    instances
+        (B, I, J, K) int16: 0, or a number that is unique to the instance within its case.
+    spacing
+        (B, 3) voxel size in mm along I, J, K.
+    """
+
+    image: Tensor
+    classes: Tensor
+    annotated: Tensor
+    instances: Tensor
+    spacing: Tensor
+
+
+class Objective(nn.Module):
+    """What a run minimises."""
+
+    def forward(self, outputs: Any, batch: Batch) -> dict[str, Tensor]:
+        """Return the losses of what the network gave in training mode.
+
+        Returns
+        -------
+        dict[str, Tensor]
+            Scalars; "loss" is what is minimised, the others are logged beside it.
+        """
+        raise NotImplementedError
+
+    def start_epoch(self, epoch: int) -> None:
+        """Adapt to the epoch (counted from 0); called before its first step, also when a run goes on."""
+
+
+class LossSection(Section):
+    """The part of a recipe that chooses an objective; each kind adds ``kind: Literal[...]`` and its options."""
+
+    def build(self, classes: int) -> Objective:
+        """Return the objective for a network with ``classes`` output channels, background included."""
+        raise NotImplementedError
+
+
+def centred(target: Tensor, spatial: Sequence[int]) -> Tensor:
+    """Return the central part of ``target`` (..., I, J, K) that has the ``spatial`` size of a network's output.
+
+    Networks that predict the middle of their block give less than they see. The rest must be even on every axis.
+    """
+    rests = [have - want for have, want in zip(target.shape[-3:], spatial, strict=True)]
+    if any(rest < 0 or rest % 2 for rest in rests):
+        raise ValueError(
+            f"an output of {tuple(spatial)} voxels does not lie in the middle of {tuple(target.shape[-3:])}"
+        )
+    cut = [slice(rest // 2, have - rest // 2) for rest, have in zip(rests, target.shape[-3:], strict=True)]
+    return target[..., cut[0], cut[1], cut[2]]
