@@ -1,9 +1,20 @@
 """Networks, one architecture a file, and the allow-list from which model packages may choose."""
 
 from medseg.networks.inter_slice import InterSliceTransformer, positional_encoding
+from medseg.networks.mpunet import MPUNet
 from medseg.networks.patch_transformer import ConvFreeTransformer
+from medseg.networks.published_unet import MPUNetBaseline
 from medseg.networks.registry import build_network
 from medseg.networks.tsfmunet import TSFMUNet
 from medseg.networks.unet3d import UNet3D
 
-__all__ = ["ConvFreeTransformer", "InterSliceTransformer", "TSFMUNet", "UNet3D", "build_network", "positional_encoding"]
+__all__ = [
+    "ConvFreeTransformer",
+    "InterSliceTransformer",
+    "MPUNet",
+    "MPUNetBaseline",
+    "TSFMUNet",
+    "UNet3D",
+    "build_network",
+    "positional_encoding",
+]
