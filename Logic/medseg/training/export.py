@@ -10,6 +10,7 @@ import numpy as np
 
 from medseg.metrics import dice_per_label
 from medseg.models import (
+    FitInPlane,
     InputSlot,
     Measured,
     Normalize,
@@ -50,7 +51,13 @@ class CaseResult:
 def preprocessing_of(recipe: Recipe) -> Preprocessing:
     """Return the recipe's preprocessing as the package that it leads to will have it."""
     section = recipe.preprocessing
-    return Preprocessing(section.orientation, section.spacing, tuple(_step(step) for step in section.intensity))
+    fit = section.fit_in_plane
+    return Preprocessing(
+        section.orientation,
+        section.spacing,
+        tuple(_step(step) for step in section.intensity),
+        None if fit is None else FitInPlane(fit.size, fit.threshold, fit.largest_component),
+    )
 
 
 def export_package(

@@ -73,12 +73,24 @@ class IntensityStep(Section):
     clip: bool = False
 
 
+class FitInPlaneSection(Section):
+    """The box of the body in the plane of I and J (all voxels above ``threshold``), stretched to ``size`` voxels."""
+
+    size: tuple[Annotated[int, Field(ge=1, le=4096)], Annotated[int, Field(ge=1, le=4096)]]
+    threshold: Annotated[float, Field(allow_inf_nan=False)] = -200.0
+    largest_component: bool = False
+
+
 class PreprocessingSection(Section):
-    """Orientation, voxel size (mm along I, J, K; null keeps the scan's own) and intensities."""
+    """Orientation, voxel size (mm along I, J, K; null keeps the scan's own) and intensities.
+
+    With ``fit_in_plane`` the body decides the voxel size along I and J, whose spacing is null then.
+    """
 
     orientation: Annotated[str, Field(pattern=r"^[RLAPSI]{3}$")] = "RAS"
     spacing: tuple[float | None, float | None, float | None]
     intensity: tuple[IntensityStep, ...]
+    fit_in_plane: FitInPlaneSection | None = None
 
     @field_validator("spacing")
     @classmethod
@@ -86,6 +98,12 @@ class PreprocessingSection(Section):
         if any(value is not None and not value > 0 for value in spacing):
             raise ValueError("must be positive millimetres, or null to keep the scan's own spacing")
         return spacing
+
+    @model_validator(mode="after")
+    def _one_size_in_the_plane(self) -> PreprocessingSection:
+        if self.fit_in_plane is not None and self.spacing[:2] != (None, None):
+            raise ValueError("with fit_in_plane the first two spacings must be null")
+        return self
 
 
 class WindowSection(Section):
@@ -98,8 +116,8 @@ class WindowSection(Section):
 class AugmentationSection(Section):
     """Random changes of the training images; every probability is per case and step. 0 switches a change off.
 
-    ``flip_axes`` are of I, J, K; ``swap_on_flip`` lists pairs of label values that change places with each flip, such as
-    the left and the right of an organ when the axis from left to right is flipped.
+    ``flip_axes`` are of I, J, K; ``swap_on_flip`` lists pairs of label values that change places with each flip, such
+    as the left and the right of an organ when the axis from left to right is flipped.
     """
 
     affine_probability: Annotated[float, Field(ge=0, le=1)] = 0.8
