@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torch import Tensor
-
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from torch import Tensor
 
 
 def deeply_supervised(outputs: Tensor, spatial_dims: int, loss: Callable[[Tensor], Tensor]) -> Tensor:

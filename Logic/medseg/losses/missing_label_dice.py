@@ -78,8 +78,8 @@ def missing_label_dice(
 def marginal_cross_entropy(scores: Tensor, classes: Tensor, annotated: Tensor) -> Tensor:
     """Return the cross-entropy in which a background voxel may as well be of any unannotated class.
 
-    ``-log(p_0 + sum of the unannotated p_j)`` where the label says background, ``-log p_class`` elsewhere, mean over the
-    voxels; with every class annotated this is the ordinary cross-entropy. The background itself counts as annotated.
+    ``-log(p_0 + sum of the unannotated p_j)`` where the label says background, ``-log p_class`` elsewhere, mean over
+    the voxels; with every class annotated this is the ordinary cross-entropy. The background itself counts as annotated.
 
     Parameters
     ----------

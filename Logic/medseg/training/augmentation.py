@@ -93,7 +93,7 @@ class PatchSampler:
         return best
 
     def _coordinates(self, case: PreparedCase, generator: torch.Generator) -> tuple[Tensor, int]:
-        """Return (I, J, K, 3) voxel coordinates in the case, one for each voxel of the patch, and the number of flips."""
+        """Return (I, J, K, 3) coordinates in the case's voxels, one for each voxel of the patch, and how many flips."""
         settings, size = self._settings, self._size
 
         def uniform(low: float, high: float) -> float:

@@ -137,7 +137,7 @@ def read_pair(pair: Pair, labels: LabelTable, section: DataSection) -> tuple[Vol
     if unknown and section.values is None:
         raise RecipeError(
             f"Case {pair.case}: the label holds the values {unknown}, which the label table does not name.",
-            advice="Add them to the recipe's label table, translate them with data.values, or remove them from the file.",
+            advice="Add them to the label table, translate them with data.values, or remove them from the file.",
         )
     if not values & known:
         raise RecipeError(f"Case {pair.case}: the label is empty.", advice="Draw it or remove the case.")
