@@ -79,7 +79,7 @@ def marginal_cross_entropy(scores: Tensor, classes: Tensor, annotated: Tensor) -
     """Return the cross-entropy in which a background voxel may as well be of any unannotated class.
 
     ``-log(p_0 + sum of the unannotated p_j)`` where the label says background, ``-log p_class`` elsewhere, mean over
-    the voxels; with every class annotated this is the ordinary cross-entropy. The background itself counts as annotated.
+    the voxels; with every class annotated this is the ordinary cross-entropy. The background is always annotated.
 
     Parameters
     ----------

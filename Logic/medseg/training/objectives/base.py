@@ -68,8 +68,7 @@ def centred(target: Tensor, spatial: Sequence[int]) -> Tensor:
     """
     rests = [have - want for have, want in zip(target.shape[-3:], spatial, strict=True)]
     if any(rest < 0 or rest % 2 for rest in rests):
-        raise ValueError(
-            f"an output of {tuple(spatial)} voxels does not lie in the middle of {tuple(target.shape[-3:])}"
-        )
+        whole = tuple(target.shape[-3:])
+        raise ValueError(f"an output of {tuple(spatial)} voxels does not lie in the middle of {whole}")
     cut = [slice(rest // 2, have - rest // 2) for rest, have in zip(rests, target.shape[-3:], strict=True)]
     return target[..., cut[0], cut[1], cut[2]]
