@@ -6,8 +6,9 @@ from pydantic import Field
 
 from medseg.training.objectives.base import Batch, LossSection, Objective, centred
 from medseg.training.objectives.dice import DiceCESection, MissingLabelDiceSection
+from medseg.training.objectives.tversky import TverskyCESection
 
-AnyLoss = Annotated[DiceCESection | MissingLabelDiceSection, Field(discriminator="kind")]
+AnyLoss = Annotated[DiceCESection | MissingLabelDiceSection | TverskyCESection, Field(discriminator="kind")]
 """Every kind of loss that a recipe may choose; a new objective is added here."""
 
 __all__ = ["AnyLoss", "Batch", "DiceCESection", "LossSection", "Objective", "centred"]
