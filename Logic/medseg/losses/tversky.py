@@ -2,8 +2,8 @@
 
 Source: Z. Yu and S. Han, "3D Medical Image Segmentation based on multi-scale MPU-Net" (arXiv 2307.05799), loss
 function; the Tversky part after S. Salehi et al., "Tversky loss function for image segmentation using 3D fully
-convolutional deep networks" (MLMI 2017). The paper gives no alpha, beta and weights; 0.3, 0.7 and 1 are what its authors
-ran. It says "class-balanced" cross-entropy and prints no class weight, and there is none here.
+convolutional deep networks" (MLMI 2017). The paper gives no alpha, beta and weights; 0.3, 0.7 and 1 are what its
+authors ran. It says "class-balanced" cross-entropy and prints no class weight, and there is none here.
 """
 
 from __future__ import annotations
