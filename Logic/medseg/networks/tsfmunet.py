@@ -14,10 +14,13 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from medseg.networks.convlstm import BidirectionalConvLSTM
 from medseg.networks.inter_slice import AttentionMode, EncodingStyle, InterSliceTransformer, TokenMode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+_INTER_SLICE = ("attention", "convlstm", "none")
 
 
 def _units(channels_in: int, channels_out: int) -> nn.Sequential:
@@ -42,9 +45,11 @@ class TSFMUNet(nn.Module):
     base, depth
         Width of the first level (32 by default) and number of poolings L (4); level ``l`` has ``base * 2**l`` channels.
     inter_slice
-        "attention", or "none": the 2D U-Net that the poster compares with, the same network without the layer.
+        What lies between the slices: "attention"; or, for the rivals that the poster compares with, "convlstm", a
+        :class:`~medseg.networks.convlstm.BidirectionalConvLSTM` in the place of the attention layer, and "none", the 2D
+        U-Net. The third rival has other kernels throughout and is :class:`~medseg.networks.UNet3D`.
     attention, tokens, heads, pe_style, pe_base, encode_values, use_positions, radius
-        See :class:`~medseg.networks.inter_slice.InterSliceTransformer`.
+        See :class:`~medseg.networks.inter_slice.InterSliceTransformer`; for "attention" only.
     levels
         Skip connections (0 = full resolution) that get an inter-slice layer too.
     slice_axis
@@ -77,8 +82,8 @@ class TSFMUNet(nn.Module):
         reference_spacing: float = 1.0,
     ) -> None:
         super().__init__()
-        if inter_slice not in ("attention", "none"):
-            raise ValueError(f"inter_slice must be 'attention' or 'none', not '{inter_slice}'")
+        if inter_slice not in _INTER_SLICE:
+            raise ValueError(f"inter_slice must be one of {', '.join(_INTER_SLICE)}, not '{inter_slice}'")
         if depth < 1 or base < 1:
             raise ValueError("base and depth must be at least 1")
         if slice_axis not in (-3, -2, -1):
@@ -94,7 +99,9 @@ class TSFMUNet(nn.Module):
         self.slice_spacing: float | Tensor | None = None
         widths = [base * 2**level for level in range(depth + 1)]
 
-        def layer(channels: int) -> InterSliceTransformer:
+        def layer(channels: int) -> nn.Module:
+            if inter_slice == "convlstm":
+                return BidirectionalConvLSTM(channels)
             return InterSliceTransformer(
                 channels,
                 heads=heads,
@@ -115,9 +122,9 @@ class TSFMUNet(nn.Module):
         self.decoder = nn.ModuleList(_units(2 * widths[level], widths[level]) for level in range(depth))
         self.head = nn.Conv2d(widths[0], out_channels, 1)
         # The layers of the plain U-Net are made first, so that it draws the same initial weights from the same seed.
-        self.inter_slice = layer(widths[depth]) if inter_slice == "attention" else None
+        self.inter_slice = None if inter_slice == "none" else layer(widths[depth])
         self.skip_layers = nn.ModuleDict(
-            {str(level): layer(widths[level]) for level in sorted(levels)} if inter_slice == "attention" else {}
+            {} if inter_slice == "none" else {str(level): layer(widths[level]) for level in sorted(levels)}
         )
 
     def forward(self, image: Tensor) -> Tensor:
@@ -156,11 +163,17 @@ class TSFMUNet(nn.Module):
         return scores.transpose(1, 2).movedim(2, self.slice_axis)
 
     def attention_matrix(self, image: Tensor) -> Tensor:
-        """Return which slice informed which at the bottleneck, averaged over heads (and locations): (B, S, S)."""
-        if self.inter_slice is None:
-            raise ValueError("this network has no inter-slice layer")
-        caught: list[Tensor] = []
+        """Return which slice informed which at the bottleneck, averaged over heads (and locations): (B, S, S).
+
+        Raises
+        ------
+        ValueError
+            When there is no attention between the slices.
+        """
         layer = self.inter_slice
+        if not isinstance(layer, InterSliceTransformer):
+            raise ValueError("this network has no attention between its slices")  # noqa: TRY004 - its value is wrong
+        caught: list[Tensor] = []
 
         def catch(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             caught.append(layer.attention(*inputs))
