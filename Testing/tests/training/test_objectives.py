@@ -66,3 +66,12 @@ def test_a_network_that_predicts_the_middle_is_compared_with_the_middle(a_batch:
 def test_an_output_that_has_no_middle_in_the_target_is_a_defect() -> None:
     with pytest.raises(ValueError, match="middle"):
         centred(torch.zeros(5, 5, 5), (4, 5, 5))
+
+
+def test_missing_organs_may_be_taken_for_background(a_batch: Batch, scores: torch.Tensor) -> None:
+    believing = MissingLabelDiceSection(kind="missing_label_dice", cross_entropy_weight=1.0, missing="background")
+    ignoring = MissingLabelDiceSection(kind="missing_label_dice", cross_entropy_weight=1.0)
+    everything: Batch = {**a_batch, "annotated": torch.ones(2, 3, dtype=torch.bool)}
+    believed = believing.build(3)(scores, a_batch)["loss"].item()
+    assert believed == pytest.approx(ignoring.build(3)(scores, everything)["loss"].item())
+    assert believed != pytest.approx(ignoring.build(3)(scores, a_batch)["loss"].item())

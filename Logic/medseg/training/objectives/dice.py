@@ -54,7 +54,8 @@ class MissingLabelDiceSection(LossSection):
     """Soft Dice over the classes that are annotated in the case; the paper's when everything is left at its default.
 
     ``background`` "merged" and a ``cross_entropy_weight`` above 0 (then the unannotated classes are merged with the
-    background) are ours.
+    background) are ours. ``missing`` "background" trains as if everything were annotated: what it costs to believe a
+    label file that lacks organs.
     """
 
     kind: Literal["missing_label_dice"]
@@ -62,6 +63,7 @@ class MissingLabelDiceSection(LossSection):
     beta: Annotated[float, Field(gt=0)] = 1e-5
     background: BackgroundRule = "as_labelled"
     cross_entropy_weight: Annotated[float, Field(ge=0)] = 0.0
+    missing: Literal["ignored", "background"] = "ignored"
 
     def build(self, _classes: int) -> Objective:
         """See :class:`LossSection`."""
@@ -78,6 +80,8 @@ class MissingLabelDice(Objective):
     def forward(self, outputs: Any, batch: Batch) -> dict[str, Tensor]:
         """See :class:`Objective`."""
         section, annotated = self._section, batch["annotated"]
+        if section.missing == "background":
+            annotated = annotated.new_ones(annotated.shape)
         target = centred(batch["classes"], outputs.shape[-3:])
 
         def dice(scores: Tensor) -> Tensor:
