@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from medseg.models.archive import import_zip
+from medseg.models.instances import InstanceGroup, Instances
 from medseg.models.intensity import IntensityStep, Normalize, ScalePercentiles, ScaleRange
 from medseg.models.library import ModelLibrary, bundled_folder, user_models_folder
 from medseg.models.package import (
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = [
     "FitInPlane",
     "InputSlot",
+    "InstanceGroup",
+    "Instances",
     "IntensityStep",
     "Measured",
     "ModelLibrary",

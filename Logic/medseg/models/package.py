@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from medseg.errors import InputError, ModelError
+from medseg.models.instances import Instances, check_instances
 from medseg.models.intensity import IntensityStep, apply_steps
 from medseg.version import VERSION
 
@@ -262,6 +263,13 @@ class ModelPackage:
         Measured accuracy, such as ``{"mean_dice": 0.93}``.
     requires
         Lowest versions, such as ``{"monai": "1.4"}``.
+    instances
+        How labels are separated into single bones, when the model does that.
+
+    Raises
+    ------
+    ModelError
+        When the instances do not suit the labels or the orientation.
     """
 
     folder: Path
@@ -286,6 +294,10 @@ class ModelPackage:
     citation: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
     requires: Mapping[str, str] = field(default_factory=dict)
+    instances: Instances | None = None
+
+    def __post_init__(self) -> None:
+        check_instances(self.instances, self.labels, self.preprocessing.orientation)
 
     @property
     def weights_sha256(self) -> str:

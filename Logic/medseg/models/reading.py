@@ -9,6 +9,7 @@ from medseg.errors import InputError, ModelError
 from medseg.labels import LabelTable, read_labels
 from medseg.models.bundle import read_network, read_preprocessing, read_window
 from medseg.models.fields import Fields, inside, read_json
+from medseg.models.instances import read_instances
 from medseg.models.package import (
     VERBS,
     InputSlot,
@@ -105,6 +106,7 @@ def _read(folder: Path) -> ModelPackage:
         citation=medseg.text("citation", ""),
         metrics=_metrics(metadata.object("eval_metrics", required=False)),
         requires=_requires(medseg.object("requires", required=False)),
+        instances=read_instances(medseg),
     )
 
 
