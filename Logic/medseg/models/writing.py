@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from medseg.models.instances import Instances
-
 _SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
-_LOWEST = {"monai": "1.4", "torch": "2.2", "numpy": "1.26", "nibabel": "5.2", "pytorch-ignite": "0.5"}
+_LOWEST = {"monai": "1.4", "torch": "2.2", "numpy": "1.26", "nibabel": "5.2", "pytorch-ignite": "0.5", "einops": "0.6"}
+_NEEDS_EINOPS = ("SwinUNETR", "TwoHeadedSwinUNETR")
+"""Networks built on MONAI's Swin transformer, which needs a package that MONAI does not install."""
 
 
 def write_package(
@@ -66,7 +66,6 @@ def write_package(
     half: bool = False,
     safetensors: bool = False,
     output_channels: int | None = None,
-    instances: Instances | None = None,
     overwrite: bool = False,
 ) -> ModelPackage:
     """Write a model package to ``folder`` and return it as :func:`read_package` reads it; all of it or nothing.
@@ -80,7 +79,8 @@ def write_package(
     metrics
         Accuracy for the card and the metadata, such as ``{"mean_dice": 0.93}``.
     requires
-        Lowest versions; ``None``: those of MedSeg, torch and MONAI that MedSeg itself needs.
+        Lowest versions; ``None``: those of MedSeg, torch and MONAI that MedSeg itself needs, and of einops for a
+        network that needs it.
     card
         Text (Markdown) that the card has after its tables: training data, limits.
     license_body
@@ -91,8 +91,6 @@ def write_package(
         Store as ``model.safetensors`` instead of ``model.pt``.
     output_channels
         Channels of the network's output; ``None``: the largest label value and the background.
-    instances
-        How labels are separated into single bones; ``None``: they are not.
     overwrite
         Replace a package that is there already; it stays untouched until the new one is complete.
 
@@ -108,6 +106,7 @@ def write_package(
         raise WriteError(f"{folder} exists already.", advice="Choose another folder, or allow to replace it.")
     target = network_name(network_target)
     arguments = _plain(network_arguments, "network_arguments")
+    needed = {name: _LOWEST[name] for name in ("einops",) if target.rpartition(".")[2] in _NEEDS_EINOPS}
     weights_file = f"models/model.{'safetensors' if safetensors else 'pt'}"
     channels = output_channels or labels.values[-1] + 1
     _check_channels(arguments, channels)
@@ -133,6 +132,7 @@ def write_package(
             "pytorch-ignite": _installed("pytorch-ignite"),
             **({"medseg": VERSION} if target.startswith("medseg.") else {}),
             **({"safetensors": _installed("safetensors")} if safetensors else {}),
+            **{name: _installed(name) for name in needed},
         },
         "task": title,
         "description": description,
@@ -156,10 +156,10 @@ def write_package(
         "inputs": [vars(slot) for slot in inputs],
         "postprocessing": vars(postprocessing or Postprocessing()),
         "measured": vars(measured or Measured()),
-        "requires": dict(requires or {"medseg": VERSION, "torch": _LOWEST["torch"], "monai": _LOWEST["monai"]}),
+        "requires": dict(
+            requires or {"medseg": VERSION, "torch": _LOWEST["torch"], "monai": _LOWEST["monai"], **needed}
+        ),
     }
-    if instances is not None:
-        medseg["instances"] = instances.to_plain()
     with folder_beside(folder.parent) as temporary:
         draft = temporary / folder.name
         for part in ("configs", "models", "docs"):

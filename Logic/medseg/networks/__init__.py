@@ -5,7 +5,9 @@ from medseg.networks.mpunet import MPUNet
 from medseg.networks.patch_transformer import ConvFreeTransformer
 from medseg.networks.published_unet import MPUNetBaseline
 from medseg.networks.registry import build_network
+from medseg.networks.slice_model import SliceModel
 from medseg.networks.tsfmunet import TSFMUNet
+from medseg.networks.two_headed_swin_unetr import TwoHeadedSwinUNETR
 from medseg.networks.unet3d import UNet3D
 
 __all__ = [
@@ -13,7 +15,9 @@ __all__ = [
     "InterSliceTransformer",
     "MPUNet",
     "MPUNetBaseline",
+    "SliceModel",
     "TSFMUNet",
+    "TwoHeadedSwinUNETR",
     "UNet3D",
     "build_network",
     "positional_encoding",
