@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from medseg.models.instances import Instances
+
 _SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
 _LOWEST = {"monai": "1.4", "torch": "2.2", "numpy": "1.26", "nibabel": "5.2", "pytorch-ignite": "0.5", "einops": "0.6"}
 _NEEDS_EINOPS = ("SwinUNETR", "TwoHeadedSwinUNETR")
@@ -66,6 +68,7 @@ def write_package(
     half: bool = False,
     safetensors: bool = False,
     output_channels: int | None = None,
+    instances: Instances | None = None,
     overwrite: bool = False,
 ) -> ModelPackage:
     """Write a model package to ``folder`` and return it as :func:`read_package` reads it; all of it or nothing.
@@ -91,6 +94,8 @@ def write_package(
         Store as ``model.safetensors`` instead of ``model.pt``.
     output_channels
         Channels of the network's output; ``None``: the largest label value and the background.
+    instances
+        How labels are separated into single bones; ``None``: they are not.
     overwrite
         Replace a package that is there already; it stays untouched until the new one is complete.
 
@@ -160,6 +165,8 @@ def write_package(
             requires or {"medseg": VERSION, "torch": _LOWEST["torch"], "monai": _LOWEST["monai"], **needed}
         ),
     }
+    if instances is not None:
+        medseg["instances"] = instances.to_plain()
     with folder_beside(folder.parent) as temporary:
         draft = temporary / folder.name
         for part in ("configs", "models", "docs"):
