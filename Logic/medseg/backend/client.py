@@ -13,7 +13,7 @@ import traceback
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from medseg.backend.encoding import Parcel, decode_result, encode_volume, geometry_to_dict
+from medseg.backend.encoding import Parcel, decode_answer, encode_volume, geometry_to_dict
 from medseg.backend.interpreter import PythonInterpreter, find_interpreter
 from medseg.backend.job import Job
 from medseg.backend.protocol import FINAL_STATES
@@ -239,7 +239,7 @@ class WorkerClient:
         if data.status != 200:
             data.checked()
         # A copy that may be written to: whoever gets the labels may want to correct them.
-        result = decode_result(bytearray(data.data), name=f"{volumes[0].name} segmentation".strip())
+        result = decode_answer(bytearray(data.data), name=volumes[0].name)
         result.notices[:0] = [note for volume in volumes for note in volume.notes]
         _ask(worker, "DELETE", f"/jobs/{remote}")
         return result

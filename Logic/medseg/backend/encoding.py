@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from medseg.labels import Code, Label
     from medseg.segmentation import SegmentationResult
     from medseg.volumes import Geometry, Volume
+    from medseg.volumes.derived import DerivedVolume
 
 MAGIC = b"MEDSEG1\n"
 PRELUDE_BYTES = 16
@@ -214,6 +215,84 @@ def encode_result(result: SegmentationResult) -> Parcel:
     return make_parcel(header, labelmap.array)
 
 
+def encode_derived(result: DerivedVolume) -> Parcel:
+    """Pack a volume that a verb computed: header with what it is, notices and model; then the voxels."""
+    header = {
+        "kind": "derived",
+        **geometry_to_dict(result.volume.geometry),
+        "modality": result.volume.modality,
+        "derived": result.kind,
+        "notices": [str(notice) for notice in result.notices],
+        "model": {str(key): value for key, value in result.model.items()},
+    }
+    return make_parcel(header, result.volume.array)
+
+
+def decode_answer(data: bytes | bytearray, *, name: str = "") -> SegmentationResult | DerivedVolume:
+    """Unpack what a verb gave, whichever kind it is; ``name``, of the image, begins that of the result.
+
+    Raises
+    ------
+    InputError
+        When ``data`` is no whole result.
+    """
+    try:
+        header = json.loads(
+            bytes(data[PRELUDE_BYTES : PRELUDE_BYTES + int.from_bytes(data[8:PRELUDE_BYTES], "little")])
+        )
+        derived = header["kind"] == "derived"
+    except (ValueError, RecursionError, TypeError, KeyError):
+        derived = False  # the other decoder says what is wrong with it
+    return decode_derived(data, name=name) if derived else decode_result(data, name=f"{name} segmentation".strip())
+
+
+def decode_derived(data: bytes | bytearray, *, name: str = "") -> DerivedVolume:
+    """Unpack a computed volume; it is called after ``name``, which never travels, and what it is.
+
+    Raises
+    ------
+    InputError
+        When ``data`` is not a whole one.
+    """
+    from medseg.volumes import Geometry, Volume
+    from medseg.volumes.derived import DerivedVolume
+
+    layout, array = _read_whole(data, "derived", VOLUME_DTYPES)
+    header = layout.header
+    try:
+        kind = str(header["derived"])
+        return DerivedVolume(
+            volume=Volume(
+                array,
+                Geometry(layout.shape, _matrix(header)),
+                name=f"{name} {kind}".strip(),
+                modality=str(header.get("modality", "")),
+            ),
+            kind=kind,
+            notices=[str(notice) for notice in header["notices"]],
+            model=dict(header["model"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged("its header is incomplete") from error
+
+
+def _read_whole(data: bytes | bytearray, kind: str, dtypes: frozenset[str]) -> tuple[Layout, np.ndarray]:
+    """Return the header and the voxels of a parcel that must be whole; the voxels share its memory."""
+    view = memoryview(data)
+    position = 0
+
+    def read(count: int) -> bytes:
+        nonlocal position
+        part = bytes(view[position : position + count])
+        position += len(part)
+        return part
+
+    layout, _ = read_layout(read, kind=kind, dtypes=dtypes, limit=1 << 62)
+    if layout.parcel_bytes != len(view):
+        raise _damaged("it has not the length that its header tells")
+    return layout, np.frombuffer(view, dtype=layout.dtype, offset=layout.offset).reshape(layout.shape)
+
+
 def decode_result(data: bytes | bytearray, *, name: str = "") -> SegmentationResult:
     """Unpack a segmentation result; ``name`` becomes the labelmap's name, which never travels.
 
@@ -226,20 +305,8 @@ def decode_result(data: bytes | bytearray, *, name: str = "") -> SegmentationRes
     from medseg.segmentation import SegmentationResult
     from medseg.volumes import Geometry, Volume
 
-    view = memoryview(data)
-    position = 0
-
-    def read(count: int) -> bytes:
-        nonlocal position
-        part = bytes(view[position : position + count])
-        position += len(part)
-        return part
-
-    layout, _ = read_layout(read, kind="segmentation", dtypes=LABEL_DTYPES, limit=1 << 62)
-    if layout.parcel_bytes != len(view):
-        raise _damaged("it has not the length that its header tells")
+    layout, array = _read_whole(data, "segmentation", LABEL_DTYPES)
     header = layout.header
-    array = np.frombuffer(view, dtype=layout.dtype, offset=layout.offset).reshape(layout.shape)
     labelmap = Volume(
         array, Geometry(layout.shape, _matrix(header)), name=name, modality=str(header.get("modality", ""))
     )

@@ -140,7 +140,8 @@ class Job:
         return self._finished.wait(timeout)
 
     def result(self) -> Any:
-        """Return what the job gave: a SegmentationResult for "segment", a dictionary for an estimate.
+        """Return what the job gave: a SegmentationResult for "segment", a DerivedVolume for a verb that gives a volume,
+        a dictionary for an estimate.
 
         Raises
         ------

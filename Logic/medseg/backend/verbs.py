@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from medseg.backend.encoding import Parcel, encode_result
 from medseg.backend.interpreter import MINIMUM_VERSIONS, package_problem
+from medseg.backend.verbs_attention import attention_row_verb
 from medseg.device import choose_device
 from medseg.errors import InputError, WorkerError
 
@@ -72,7 +73,7 @@ def segment_verb(task: Task) -> Parcel:
     from medseg.volumes import Volume
 
     package = ModelLibrary().find(task.model)
-    options = _make_options(SegmentOptions, task.options)
+    options = make_options(SegmentOptions, task.options)
     task.progress.update(0.0, "Loading the model")
     network = task.models.get(package)
     names = [slot.name for slot in package.inputs] + [""] * len(task.volumes)
@@ -83,7 +84,14 @@ def segment_verb(task: Task) -> Parcel:
     return encode_result(segment(volumes, package, options, network=network, progress=task.progress))
 
 
-def _make_options(kind: Any, given: dict[str, Any]) -> Any:
+def make_options(kind: Any, given: dict[str, Any]) -> Any:
+    """Return the options of a verb, a dataclass ``kind``, from those of a request.
+
+    Raises
+    ------
+    InputError
+        When there is no such option, or a value cannot be used.
+    """
     known = {item.name for item in dataclasses.fields(kind)}
     unknown = sorted(set(given) - known)
     if unknown:
@@ -115,7 +123,7 @@ def estimate_call(request: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-VERBS: dict[str, Verb] = {"segment": segment_verb}
+VERBS: dict[str, Verb] = {"segment": segment_verb, "attention_row": attention_row_verb}
 CALLS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {"estimate": estimate_call}
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from medseg.cli.analyse import analyse
 from medseg.cli.bench import bench
 from medseg.cli.demo import demo
 from medseg.cli.failures import CarefulGroup
@@ -45,6 +46,7 @@ app.command()(models)
 app.command()(info)
 app.command()(train)
 app.command()(demo)
+app.add_typer(analyse, name="analyse")
 app.add_typer(bench, name="bench")
 
 
