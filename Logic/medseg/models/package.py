@@ -265,6 +265,8 @@ class ModelPackage:
         Lowest versions, such as ``{"monai": "1.4"}``.
     instances
         How labels are separated into single bones, when the model does that.
+    slice_spacing_range
+        The least and the largest distance of slices (mm) on the network's grid in training; ``None`` when not known.
 
     Raises
     ------
@@ -295,6 +297,7 @@ class ModelPackage:
     metrics: Mapping[str, float] = field(default_factory=dict)
     requires: Mapping[str, str] = field(default_factory=dict)
     instances: Instances | None = None
+    slice_spacing_range: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         check_instances(self.instances, self.labels, self.preprocessing.orientation)

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from medseg.errors import InputError, ModelError
 from medseg.labels import LabelTable, read_labels
 from medseg.models.bundle import read_network, read_preprocessing, read_window
-from medseg.models.fields import Fields, inside, read_json
+from medseg.models.fields import Fields, inside, is_number, read_json
 from medseg.models.instances import read_instances
 from medseg.models.package import (
     VERBS,
@@ -107,6 +107,7 @@ def _read(folder: Path) -> ModelPackage:
         metrics=_metrics(metadata.object("eval_metrics", required=False)),
         requires=_requires(medseg.object("requires", required=False)),
         instances=read_instances(medseg),
+        slice_spacing_range=_slice_spacings(medseg),
     )
 
 
@@ -189,6 +190,17 @@ def _measured(measured: Fields) -> Measured:
         size=(int(size[0]), int(size[1]), int(size[2])) if size else None,
         spacing=measured.triple("spacing", low=0.001, high=1000),
     )
+
+
+def _slice_spacings(medseg: Fields) -> tuple[float, float] | None:
+    if not medseg.has("slice_spacing_range"):
+        return None
+    value = medseg.data["slice_spacing_range"]
+    if not isinstance(value, list) or len(value) != 2 or not all(is_number(item) for item in value):
+        raise medseg.fail("slice_spacing_range", "two numbers")
+    if not 0.001 <= value[0] <= value[1] <= 1000:
+        raise medseg.fail("slice_spacing_range", "two ascending numbers from 0.001 to 1000")
+    return float(value[0]), float(value[1])
 
 
 def _metrics(metrics: Fields) -> dict[str, float]:

@@ -69,6 +69,7 @@ def write_package(
     safetensors: bool = False,
     output_channels: int | None = None,
     instances: Instances | None = None,
+    slice_spacing_range: tuple[float, float] | None = None,
     overwrite: bool = False,
 ) -> ModelPackage:
     """Write a model package to ``folder`` and return it as :func:`read_package` reads it; all of it or nothing.
@@ -96,6 +97,8 @@ def write_package(
         Channels of the network's output; ``None``: the largest label value and the background.
     instances
         How labels are separated into single bones; ``None``: they are not.
+    slice_spacing_range
+        The least and the largest distance of slices in training (mm); ``None``: not told.
     overwrite
         Replace a package that is there already; it stays untouched until the new one is complete.
 
@@ -167,6 +170,8 @@ def write_package(
     }
     if instances is not None:
         medseg["instances"] = instances.to_plain()
+    if slice_spacing_range is not None:
+        medseg["slice_spacing_range"] = [float(spacing) for spacing in slice_spacing_range]
     with folder_beside(folder.parent) as temporary:
         draft = temporary / folder.name
         for part in ("configs", "models", "docs"):

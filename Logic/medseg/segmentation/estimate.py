@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from medseg.segmentation.grids import sampling_between
 from medseg.segmentation.preprocess import network_geometry, upright_geometry
+from medseg.segmentation.stacks import window_of
 from medseg.segmentation.windows import SCORE_LIMIT_BYTES, Plan, make_plan
 
 if TYPE_CHECKING:
@@ -66,11 +67,12 @@ def plan_for(geometry: Geometry, package: ModelPackage, *, overlap: float | None
     """
     oriented = upright_geometry(geometry).reoriented(package.preprocessing.orientation)
     network = network_geometry(oriented, package.preprocessing)
-    window = [min(wide, size) for wide, size in zip(package.window.size_ijk, network.size, strict=True)]
+    asked = window_of(package, network.size)
+    window = [min(wide, size) for wide, size in zip(asked, network.size, strict=True)]
     others = _image_bytes(network.size, oriented, package) + _guessed_work(window, max(package.output_channels, 2))
     return make_plan(
         network.size,
-        package.window.size_ijk,
+        asked,
         package.window.overlap if overlap is None else overlap,
         max(package.output_channels, 2),
         sampling_between(network, oriented),

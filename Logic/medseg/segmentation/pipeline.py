@@ -28,6 +28,7 @@ from medseg.segmentation.predictor import Predictor, considerate_threads
 from medseg.segmentation.preprocess import box_within, shown_geometry, to_network_grid, upright_geometry
 from medseg.segmentation.results import SegmentationResult, SegmentOptions
 from medseg.segmentation.sliding import segment_by_windows
+from medseg.segmentation.stacks import slice_notices
 from medseg.segmentation.statistics import measure_segments
 from medseg.segmentation.windows import importance_map
 from medseg.volumes import Volume, check_image
@@ -135,6 +136,7 @@ class _Segmentation:
         with _timed(self.timings, "prepare"):
             self.progress.update(0.02, "Preparing the images")
             image, network_grid = self._prepared_image(shown)
+        self.notices += slice_notices(self.package, network_grid)
         if hasattr(network, "slice_spacing"):
             # TSFMUNet and its kind: the distance of the slices in mm, which such a network may use as their position.
             network.slice_spacing = network_grid.spacing[int(network.slice_axis)]
