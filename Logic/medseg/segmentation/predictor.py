@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 logger = logging.getLogger(__name__)
+
+Heads = Callable[[Any], tuple[torch.Tensor, ...]]
 
 _BATCH_ON_GPU = 4
 _SECONDS_BETWEEN_CHECKS = 0.05
@@ -35,7 +37,7 @@ class Predictor:
     ----------
     network
         Takes float32 (B, C, I, J, K) and returns (B, classes, I, J, K), or a list, tuple or dictionary whose first
-        item is that (deep supervision).
+        item is that (deep supervision; a second head).
     device
         Where to run it.
     batch_size
@@ -74,24 +76,42 @@ class Predictor:
         Cancelled
             When the user asks to stop; also in the middle of a window.
         """
+        for (scores,) in self._batches(windows, _first_head):
+            yield from scores
+
+    def scores_and_embeddings(self, windows: Sequence[torch.Tensor]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Yield for each window what a network with two heads gives: scores (classes, I, J, K) and embeddings (E, ...).
+
+        Raises
+        ------
+        ModelError
+            As :meth:`scores`; also when the network gives no second output.
+        DeviceError, DeviceMemoryError, Cancelled
+            As :meth:`scores`.
+        """
+        for scores, embeddings in self._batches(windows, _two_heads):
+            yield from zip(scores, embeddings, strict=True)
+
+    def _batches(self, windows: Sequence[torch.Tensor], heads: Heads) -> Iterator[tuple[torch.Tensor, ...]]:
+        """Yield what the network gives for one batch of windows after the other; ``heads`` picks it from its output."""
         done = 0
         while done < len(windows):
             batch = torch.stack(list(windows[done : done + self.batch_size]))
             started = time.perf_counter()
             try:
-                scores = self._checked(batch)
+                given = self._checked(batch, heads)
             except torch.cuda.OutOfMemoryError:
                 self._make_smaller()
                 continue
             finally:
                 self.seconds += time.perf_counter() - started
-            yield from scores
+            yield given
             done += len(batch)
 
-    def _checked(self, batch: torch.Tensor) -> torch.Tensor:
-        scores = self._forward(batch)
+    def _checked(self, batch: torch.Tensor, heads: Heads) -> tuple[torch.Tensor, ...]:
+        given = self._forward(batch, heads)
         # A sum is not finite when one item is not, and reads the scores only once.
-        if not torch.isfinite(scores.sum()):
+        if not all(torch.isfinite(head.sum()) for head in given):
             if not self.half_precision:
                 raise ModelError(
                     "The network gave values that are not numbers (NaN or infinity).",
@@ -100,26 +120,27 @@ class Predictor:
                 )
             self.half_precision = False
             self._notice("Half precision overflowed in this network; the rest was computed in single precision.")
-            return self._checked(batch)
-        return scores
+            return self._checked(batch, heads)
+        return given
 
-    def _forward(self, batch: torch.Tensor) -> torch.Tensor:
+    def _forward(self, batch: torch.Tensor, heads: Heads) -> tuple[torch.Tensor, ...]:
         try:
             with torch.inference_mode(), self._stoppable(), self._precision():
-                scores = _first(self._network(batch.to(self.device))).float()
+                given = tuple(head.float() for head in heads(self._network(batch.to(self.device))))
         except torch.cuda.OutOfMemoryError:
             raise
         except MemoryError as error:
             raise _too_little_memory() from error
         except (RuntimeError, ValueError, IndexError) as error:
             raise self._explained(error, batch) from error
-        if scores.ndim != batch.ndim or scores.shape[2:] != batch.shape[2:] or scores.shape[0] != batch.shape[0]:
-            raise ModelError(
-                f"The network gave scores of the size {tuple(scores.shape)} for windows of the size"
-                f" {tuple(batch.shape)}; they must be as large as the windows.",
-                advice="The model's window or network is described wrongly; ask its author.",
-            )
-        return scores
+        for head in given:
+            if head.ndim != batch.ndim or head.shape[2:] != batch.shape[2:] or head.shape[0] != batch.shape[0]:
+                raise ModelError(
+                    f"The network gave scores of the size {tuple(head.shape)} for windows of the size"
+                    f" {tuple(batch.shape)}; they must be as large as the windows.",
+                    advice="The model's window or network is described wrongly; ask its author.",
+                )
+        return given
 
     def _explained(self, error: Exception, batch: torch.Tensor) -> Exception:
         text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -204,6 +225,23 @@ def _first(output: Any) -> torch.Tensor:
             )
         output = output[0]
     return output
+
+
+def _first_head(output: Any) -> tuple[torch.Tensor, ...]:
+    return (_first(output),)
+
+
+def _two_heads(output: Any) -> tuple[torch.Tensor, ...]:
+    if isinstance(output, Mapping):
+        output = list(output.values())
+    if isinstance(output, (list, tuple)) and len(output) == 2:
+        scores, embeddings = output
+        if isinstance(embeddings, torch.Tensor):
+            return _first(scores), embeddings
+    raise ModelError(
+        "The network gives no embeddings, by which the model's instances are to be told apart.",
+        advice="The model's instances do not suit its network; ask its author.",
+    )
 
 
 def _too_little_memory() -> DeviceMemoryError:

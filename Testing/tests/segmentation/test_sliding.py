@@ -214,11 +214,11 @@ def test_a_device_too_small_for_one_window_hands_over_to_the_cpu_and_says_so(mon
     predictor.device = torch.device("meta")
     on_device = predictor._forward
 
-    def forward(batch):
+    def forward(batch, heads):
         network.most = 4 if predictor.device.type == "cpu" else 0
         if predictor.device.type == "meta":
             raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
-        return on_device(batch)
+        return on_device(batch, heads)
 
     monkeypatch.setattr(predictor, "_forward", forward)
     labels = run(image, network, (12, 12, 12), 0.5, 2, predictor=predictor)
