@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 METHODS = ("embedding", "components")
 RULES = ("overwrite", "join")
+REMAINDERS = ("remove", "nearest", "keep")
 _LARGEST_MM3 = 1e9
 _LARGEST_DELTA = 1e6
 
@@ -45,6 +46,10 @@ class InstanceGroup:
         With "components": 6 or 26 neighbours.
     minimum_voxels, minimum_mm3
         Smaller instances are removed, the larger of the two thresholds counts; voxels are those of the network's grid.
+    remainder
+        What becomes of voxels of the label that no instance has in the end (points between two clusters, instances
+        that were removed): "remove" them, as in the paper; give them to the "nearest" instance, which the paper names
+        as future work; or "keep" them under the label itself.
     name
         What one instance is called ("Thoracic vertebra"); empty: the label's own name.
 
@@ -61,6 +66,7 @@ class InstanceGroup:
     connectivity: int = 6
     minimum_voxels: int = 0
     minimum_mm3: float = 0.0
+    remainder: str = "remove"
     name: str = ""
 
     def __post_init__(self) -> None:
@@ -68,6 +74,7 @@ class InstanceGroup:
             ("method", self.method, METHODS),
             ("rule", self.rule, RULES),
             ("connectivity", self.connectivity, (6, 26)),
+            ("remainder", self.remainder, REMAINDERS),
         ):
             if value not in known:
                 raise InputError(
@@ -198,5 +205,6 @@ def _group(entry: Fields) -> InstanceGroup:
         connectivity=entry.whole("connectivity", 6),
         minimum_voxels=entry.whole("minimum_voxels", 0),
         minimum_mm3=entry.number("minimum_mm3", 0.0),
+        remainder=entry.text("remainder", "remove", limit=20),
         name=entry.text("name", "", limit=100),
     )

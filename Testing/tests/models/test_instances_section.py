@@ -59,6 +59,7 @@ def test_omitted_fields_have_the_defaults_of_the_paper(package: Path, tmp_path: 
         ("delta", 0, "delta"),
         ("delta", "3", "delta"),
         ("connectivity", 18, "connectivity"),
+        ("remainder", "burn", "remainder"),
         ("minimum_voxels", -1, "minimum_voxels"),
         ("minimum_mm3", 1e30, "minimum size"),
         ("label", 9, "label 9"),
