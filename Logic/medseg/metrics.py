@@ -51,9 +51,11 @@ def confusion_metrics(result: np.ndarray, truth: np.ndarray) -> ConfusionMetrics
 
     Dice = 2TP / (2TP + FP + FN) and IoU = TP / (TP + FP + FN), both 1 when both arrays are empty; accuracy =
     (TP + TN) / all; precision = TP / (TP + FP); recall = TP / (TP + FN); specificity = TN / (TN + FP); MCC =
-    (TP TN - FP FN) / sqrt((TP + FP)(TP + FN)(TN + FP)(TN + FN)). Definitions: Yu and Han, "3D Medical Image Segmentation based on
-    multi-scale MPU-Net" (arXiv 2307.05799), whose own program exchanges FP and FN, so that what it calls precision and
-    specificity may be recall and the negative predictive value.
+    (TP TN - FP FN) / sqrt((TP + FP)(TP + FN)(TN + FP)(TN + FN)).
+
+    Definitions: Yu and Han, "3D Medical Image Segmentation based on multi-scale MPU-Net" (arXiv 2307.05799), whose own
+    program exchanges FP and FN, so that what it calls precision and specificity may be recall and the negative
+    predictive value.
 
     Raises
     ------
