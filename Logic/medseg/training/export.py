@@ -92,6 +92,7 @@ def export_package(
         window=Window(recipe.window.size, recipe.window.overlap),
         state_dict=network.state_dict(),
         postprocessing=Postprocessing(about.largest_component, about.fill_holes),
+        instances=about.instances.build() if about.instances else None,
         measured=measured,
         metrics=_metrics(results) or earlier,
         anatomy=about.anatomy,

@@ -11,6 +11,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from medseg.errors import RecipeError
+from medseg.training.instances import InstancesSection, check_instance_labels
 from medseg.training.objectives import AnyLoss, DiceCESection
 from medseg.training.section import Section
 
@@ -178,6 +179,7 @@ class PackageSection(Section):
     limits: str = ""
     largest_component: bool = False
     fill_holes: bool = False
+    instances: InstancesSection | None = None
 
 
 class Recipe(Section):
@@ -227,12 +229,14 @@ def read_recipe(path: str | Path) -> Recipe:
     if not isinstance(content, dict):
         raise RecipeError(f"The recipe {path} is empty or not a table of keys.", advice="Start from a bundled recipe.")
     try:
-        return Recipe.model_validate(content)
+        recipe = Recipe.model_validate(content)
     except ValidationError as error:
         wrong = "; ".join(_sentence(detail) for detail in error.errors())
         raise RecipeError(
             f"The recipe {path} has wrong keys: {wrong}.", advice="Correct them and start again."
         ) from error
+    check_instance_labels(recipe)
+    return recipe
 
 
 def _sentence(detail: Any) -> str:

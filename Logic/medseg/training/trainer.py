@@ -27,6 +27,7 @@ from medseg.progress import NO_PROGRESS, Progress
 from medseg.training.augmentation import PatchSampler
 from medseg.training.data import Pair, PreparedCase, find_pairs, prepare, read_pair, split_pairs
 from medseg.training.export import CaseResult, evaluate, export_package, preprocessing_of
+from medseg.training.instances import check_instances_exist
 from medseg.training.measure import measure_cost
 from medseg.training.module import TrainingData, TrainingModule
 from medseg.training.recipe import Recipe, read_recipe
@@ -129,6 +130,7 @@ def _read_labels(recipe_path: Path, recipe: Recipe) -> LabelTable:
             f"The label table holds the value {labels.values[-1]}, and training takes values up to {LARGEST_CLASS}.",
             advice="Number the labels from 1; channel v of the network becomes the label of value v.",
         )
+    check_instances_exist(recipe, labels)
     return labels
 
 

@@ -60,6 +60,11 @@ class LossSection(Section):
         """Return the objective for a network with ``classes`` output channels, background included."""
         raise NotImplementedError
 
+    @property
+    def instance_labels(self) -> tuple[int, ...]:
+        """Values of the labels whose instances the loss separates by embeddings."""
+        return ()
+
 
 def centred(target: Tensor, spatial: Sequence[int]) -> Tensor:
     """Return the central part of ``target`` (..., I, J, K) that has the ``spatial`` size of a network's output.

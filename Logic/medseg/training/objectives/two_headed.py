@@ -79,6 +79,11 @@ class TwoHeadedSection(LossSection):
             )
         return TwoHeaded(self)
 
+    @property
+    def instance_labels(self) -> tuple[int, ...]:
+        """See :class:`LossSection`."""
+        return self.instance.groups if self.instance else ()
+
 
 class TwoHeaded(Objective):
     """See :class:`TwoHeadedSection`; logits, or logits and embeddings, in."""
