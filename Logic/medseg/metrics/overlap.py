@@ -1,4 +1,4 @@
-"""Figures of agreement between two label arrays."""
+"""Overlap and confusion of two label arrays, by counting voxels."""
 
 from __future__ import annotations
 
