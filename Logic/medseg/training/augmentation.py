@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from medseg.training.elastic_affine import drawn_change
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -57,13 +59,14 @@ class PatchSampler:
         # grid_sample wants (x, y, z) = (K, J, I) in -1 .. 1 over the voxel centres.
         extent = torch.tensor(case.label.shape, dtype=torch.float32)
         grid = (2 * coordinates / (extent - 1).clamp(min=1) - 1).flip(-1)[None]
-        image = F.grid_sample(case.image[None], grid, mode="bilinear", padding_mode="zeros", align_corners=True)[0]
+        outside = self._settings.outside
+        image = F.grid_sample(case.image[None], grid, mode="bilinear", padding_mode=outside, align_corners=True)[0]
         swaps = self._settings.swap_on_flip if flips % 2 else ()
         classes = _swapped(self._sample_label(case.label, grid), swaps)
         if case.instances is None:
             instances = torch.zeros(classes.shape, dtype=torch.int16)
         else:
-            instances = _nearest(case.instances, grid)
+            instances = _nearest(case.instances, grid, outside)
         self._intensity.set_random_state(seed % 2**32)
         changed = self._intensity(image)
         # A plain tensor: MONAI's MetaTensor would send every operation of the network through Python once more.
@@ -82,11 +85,13 @@ class PatchSampler:
     def _sample_label(self, label: Tensor, grid: Tensor) -> Tensor:
         present = [value for value in label.unique().tolist() if value]
         if len(present) > _MOST_SMOOTH_CLASSES:
-            return _nearest(label, grid)
+            return _nearest(label, grid, self._settings.outside)
         best, share = torch.zeros(grid.shape[1:4], dtype=torch.uint8), torch.full(grid.shape[1:4], 0.5)
         for index in present:
             mask = (label == index).to(torch.float32)[None, None]
-            value = F.grid_sample(mask, grid, mode="bilinear", padding_mode="zeros", align_corners=True)[0, 0]
+            value = F.grid_sample(mask, grid, mode="bilinear", padding_mode=self._settings.outside, align_corners=True)[
+                0, 0
+            ]
             wins = value > share
             best[wins] = index
             share[wins] = value[wins]
@@ -103,7 +108,9 @@ class PatchSampler:
         axes = [torch.arange(int(n), dtype=torch.float32) - (int(n) - 1) / 2 for n in size]
         offsets = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
         centre = self._centre(case, generator)
-        if uniform(0, 1) < settings.affine_probability:
+        if settings.elastic_affine is not None:
+            offsets = drawn_change(offsets, settings.elastic_affine, generator)
+        elif uniform(0, 1) < settings.affine_probability:
             angles = [math.radians(uniform(-limit, limit)) for limit in settings.rotation_degrees]
             factors = [uniform(1 - settings.scale, 1 + settings.scale) for _ in range(3)]
             if not settings.anisotropic_scale:
@@ -118,7 +125,7 @@ class PatchSampler:
             if uniform(0, 1) < 0.5:
                 flips += 1
                 offsets[..., axis] = -offsets[..., axis]
-        if uniform(0, 1) < settings.elastic_probability:
+        if settings.elastic_affine is None and uniform(0, 1) < settings.elastic_probability:
             control = torch.randn((1, 3, *[_CONTROL_POINTS] * 3), generator=generator) * settings.elastic_mm / 2
             smooth = F.interpolate(control, size=tuple(size.tolist()), mode="trilinear", align_corners=True)[0]
             offsets = offsets + smooth.movedim(0, -1) / spacing
@@ -136,9 +143,9 @@ class PatchSampler:
         return low + (high - low) * torch.rand(3, generator=generator)
 
 
-def _nearest(numbers: Tensor, grid: Tensor) -> Tensor:
+def _nearest(numbers: Tensor, grid: Tensor, outside: str) -> Tensor:
     found = F.grid_sample(
-        numbers.to(torch.float32)[None, None], grid, mode="nearest", padding_mode="zeros", align_corners=True
+        numbers.to(torch.float32)[None, None], grid, mode="nearest", padding_mode=outside, align_corners=True
     )
     return found[0, 0].to(numbers.dtype)
 
@@ -167,14 +174,27 @@ def _rotation(angles: list[float]) -> Tensor:
 def _intensity_transforms(settings: AugmentationSection) -> mt.Compose:
     low, high = settings.gamma
     steps = [
-        mt.RandGaussianNoise(prob=settings.noise_probability, std=settings.noise_std),
+        _noise(settings),
         mt.RandGaussianSmooth(
             prob=settings.smooth_probability, sigma_x=(0.3, 1.0), sigma_y=(0.3, 1.0), sigma_z=(0.3, 1.0)
         ),
         mt.RandBiasField(prob=settings.bias_probability, degree=2, coeff_range=(-0.25, 0.25)),
         mt.RandScaleIntensity(factors=settings.intensity_scale, prob=0.5),
         mt.RandShiftIntensity(offsets=settings.intensity_shift, prob=0.5),
-        mt.RandAdjustContrast(prob=settings.gamma_probability, gamma=(low, high), retain_stats=True),
+        mt.RandAdjustContrast(
+            prob=settings.gamma_probability, gamma=(low, high), retain_stats=settings.gamma_keeps_moments
+        ),
         mt.RandSimulateLowResolution(prob=settings.low_resolution_probability, zoom_range=(0.5, 1.0)),
     ]
+    if settings.histogram_shift_probability:
+        # Last, and only where it is asked for: every step draws from a state that depends on its place.
+        steps.append(
+            mt.RandHistogramShift(settings.histogram_control_points, prob=settings.histogram_shift_probability)
+        )
     return mt.Compose(steps)
+
+
+def _noise(settings: AugmentationSection) -> mt.RandGaussianNoise:
+    if settings.noise_random_std:
+        return mt.RandGaussianNoise(prob=settings.noise_probability, std=settings.noise_std)
+    return mt.RandGaussianNoise(prob=settings.noise_probability, std=settings.noise_std, sample_std=False)

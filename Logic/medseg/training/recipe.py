@@ -11,6 +11,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from medseg.errors import RecipeError
+from medseg.training.elastic_affine import ElasticAffineSection  # noqa: TC001 - pydantic reads it
 from medseg.training.instances import InstancesSection, check_instance_labels
 from medseg.training.objectives import AnyLoss, DiceCESection
 from medseg.training.section import Section
@@ -119,6 +120,10 @@ class AugmentationSection(Section):
 
     ``flip_axes`` are of I, J, K; ``swap_on_flip`` lists pairs of label values that change places with each flip, such
     as the left and the right of an organ when the axis from left to right is flipped.
+
+    ``elastic_affine`` takes the place of ``affine_probability``, ``elastic_probability`` and what belongs to them.
+    ``outside`` is what lies beyond the scan: zeros, its border going on, or its mirror image. ``noise_random_std``
+    draws the standard deviation from 0 to ``noise_std``; ``gamma_keeps_moments`` keeps mean and standard deviation.
     """
 
     affine_probability: Annotated[float, Field(ge=0, le=1)] = 0.8
@@ -128,13 +133,19 @@ class AugmentationSection(Section):
     translation_mm: Annotated[float, Field(ge=0)] = 5.0
     elastic_probability: Annotated[float, Field(ge=0, le=1)] = 0.3
     elastic_mm: Annotated[float, Field(ge=0)] = 4.0
+    elastic_affine: ElasticAffineSection | None = None
+    outside: Literal["zeros", "border", "reflection"] = "zeros"
     flip_axes: tuple[Annotated[int, Field(ge=0, le=2)], ...] = ()
     swap_on_flip: tuple[tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]], ...] = ()
     noise_probability: Annotated[float, Field(ge=0, le=1)] = 0.3
     noise_std: Annotated[float, Field(ge=0)] = 0.15
+    noise_random_std: bool = True
     smooth_probability: Annotated[float, Field(ge=0, le=1)] = 0.2
     gamma_probability: Annotated[float, Field(ge=0, le=1)] = 0.4
     gamma: tuple[float, float] = (0.7, 1.5)
+    gamma_keeps_moments: bool = True
+    histogram_shift_probability: Annotated[float, Field(ge=0, le=1)] = 0.0
+    histogram_control_points: Annotated[int, Field(ge=3)] = 10
     bias_probability: Annotated[float, Field(ge=0, le=1)] = 0.3
     low_resolution_probability: Annotated[float, Field(ge=0, le=1)] = 0.15
     intensity_shift: Annotated[float, Field(ge=0)] = 0.15
