@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from medseg.models.package import ModelPackage
     from medseg.volumes import Geometry
@@ -24,18 +25,27 @@ def slice_axis_of(package: ModelPackage) -> int | None:
 
     ``None`` for a network without such an axis. The network itself is not needed.
     """
-    if package.network_target not in _STACKING:
+    return stacking_axis(package.network_target, package.network_arguments)
+
+
+def stacking_axis(target: str, arguments: Mapping[str, Any]) -> int | None:
+    """Return :func:`slice_axis_of` a package with this network."""
+    if target not in _STACKING:
         return None
-    axis = package.network_arguments.get("slice_axis", -1)
+    axis = arguments.get("slice_axis", -1)
     return axis % 3 if isinstance(axis, int) and -3 <= axis <= -1 else None
 
 
 def window_of(package: ModelPackage, size_ijk: Sequence[int]) -> tuple[int, int, int]:
     """Return the package's window for an image of ``size_ijk`` voxels on the network's grid.
 
-    A stack shorter than the window is simply shorter: slices of zeros would inform the others like real ones.
+    A stack shorter than the window is simply shorter: slices of zeros would inform the others like real ones. A model
+    that separates instances is shown whole slices, filled up to a multiple of its window: embeddings of two windows
+    side by side would have nothing to do with each other.
     """
     window = list(package.window.size_ijk)
+    if package.instances is not None:
+        window[:2] = [math.ceil(count / step) * step for count, step in zip(size_ijk[:2], window[:2], strict=True)]
     axis = slice_axis_of(package)
     if axis is not None:
         window[axis] = min(window[axis], int(size_ijk[axis]))

@@ -24,6 +24,7 @@ from medseg.models import (
     write_package,
 )
 from medseg.progress import NO_PROGRESS, Progress
+from medseg.segmentation.stacks import stacking_axis
 from medseg.training.data import annotated_labels, translated
 from medseg.volumes import read_labelmap, read_volume
 
@@ -70,11 +71,14 @@ def export_package(
     trained_on: int = 0,
     earlier: Mapping[str, float] | None = None,
     measured: Measured | None = None,
+    spacings: Sequence[tuple[float, float, float]] = (),
 ) -> Path:
     """Write the network as a model package to ``folder``, replacing an earlier one, and return the folder.
 
     Weights are stored as float16, which halves the file; the figures in ``results`` are those of the stored weights.
     ``earlier`` are figures of the weights that the run started from; the card says so when they stand in for results.
+    ``spacings`` are those of the training cases on the network's grid (mm); of a network that stacks slices the package
+    carries the range of their distances.
     """
     about = recipe.package
     write_package(
@@ -93,6 +97,7 @@ def export_package(
         state_dict=network.state_dict(),
         postprocessing=Postprocessing(about.largest_component, about.fill_holes),
         instances=about.instances.build() if about.instances else None,
+        slice_spacing_range=slice_spacings_of(recipe, spacings),
         measured=measured,
         metrics=_metrics(results) or earlier,
         anatomy=about.anatomy,
@@ -105,6 +110,13 @@ def export_package(
         overwrite=True,
     )
     return folder
+
+
+def slice_spacings_of(recipe: Recipe, spacings: Sequence[tuple[float, float, float]]) -> tuple[float, float] | None:
+    """Return the least and the largest distance of slices (mm), ``None`` for a network that does not stack slices."""
+    axis = stacking_axis(recipe.network.target, recipe.network.arguments)
+    along = [] if axis is None else [spacing[axis] for spacing in spacings]
+    return (min(along), max(along)) if along else None
 
 
 def evaluate(

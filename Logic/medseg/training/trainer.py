@@ -102,7 +102,10 @@ def train(
     )
 
     progress.update(0.95, "Measuring on the cases kept aside")
-    package = export_package(module.average, recipe, labels, output / recipe.package.name, trained_on=len(training))
+    spacings = [case.spacing for case in training]
+    package = export_package(
+        module.average, recipe, labels, output / recipe.package.name, trained_on=len(training), spacings=spacings
+    )
     # Measured with the package as it is stored, through the pipeline, then written again with its figures.
     results = evaluate(package, validation_pairs, labels, recipe.data, progress=progress.part(0.95, 0.99))
     package = export_package(
@@ -114,6 +117,7 @@ def train(
         trained_on=len(training),
         earlier=_figures_of_the_start(recipe_path, recipe),
         measured=measure_cost(package, (validation_pairs or training_pairs)[0].image),
+        spacings=spacings,
     )
     _write_results(output, results)
     progress.update(1.0, "Done")
