@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import random
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -118,3 +120,17 @@ def mean_and_std(values: Iterable[float], digits: int = 3) -> str:
         return "–"
     mean = f"{statistics.fmean(known):.{digits}f}"
     return mean if len(known) == 1 else f"{mean} ± {statistics.stdev(known):.{digits}f}"
+
+
+def is_fast_in_bfloat16() -> bool:
+    """Say whether this processor has instructions for bfloat16, which save half of a step's time and more."""
+    capabilities = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return any(getattr(torch.cpu, name, lambda: False)() for name in capabilities)
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep the large blocks that a step frees for the next one, which saves up to half of a step's time."""
+    library = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
+    if library is not None and hasattr(library, "mallopt"):
+        library.mallopt(-4, 0)  # M_MMAP_MAX of malloc.h: never map
+        library.mallopt(-1, -1)  # M_TRIM_THRESHOLD: never trim

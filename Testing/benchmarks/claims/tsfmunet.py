@@ -8,8 +8,6 @@ nothing and on real left atria made anisotropic.
 
 from __future__ import annotations
 
-import ctypes
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +19,15 @@ from monai.losses import DiceCELoss
 from torch import Tensor, nn
 
 from benchmarks.claims.anisotropic_data import Stack, cut, draw_scene, read_atria, thicken
-from benchmarks.claims.fitting import fit, mean_and_std, mean_of, parameters_of, seed_everything
+from benchmarks.claims.fitting import (
+    fit,
+    is_fast_in_bfloat16,
+    keep_freed_memory,
+    mean_and_std,
+    mean_of,
+    parameters_of,
+    seed_everything,
+)
 from benchmarks.claims.report import ClaimReport
 from medseg.metrics import dice
 from medseg.networks import build_network
@@ -134,7 +140,7 @@ def run(
     """Train the four networks on mixed and on one slice spacing, test on mixed, and compare: see the module."""
     begun = perf_counter()
     torch.set_num_threads(threads)
-    _keep_freed_memory()
+    keep_freed_memory()
     setup = QUICK if quick else Setup()
     worlds: list[Callable[[int], World]] = [lambda seed: phantoms(setup, seed)]
     folder = data / "left-atrium-mr" if data else None
@@ -165,8 +171,7 @@ def trained_network(
     network = new_network(name, setup)
     rng = np.random.default_rng((seed, 3))
     criterion = DiceCELoss(to_onehot_y=True, softmax=True, include_background=False, batch=True)
-    # Measured on a Xeon with AMX: half of the time of single precision for a 3D U-Net.
-    half = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
+    half = is_fast_in_bfloat16()
 
     def loss(network: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
@@ -219,14 +224,6 @@ def _shuffled(values: Sequence[float], count: int, rng: np.random.Generator) -> 
     """Return ``count`` values, each as often as the others, in random order."""
     repeated = [values[index % len(values)] for index in range(count)]
     return [repeated[index] for index in rng.permutation(count)]
-
-
-def _keep_freed_memory() -> None:
-    """Let glibc keep large blocks that a step frees for the next step, which halves the time of a step."""
-    library = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
-    if library is not None and hasattr(library, "mallopt"):
-        library.mallopt(-4, 0)  # M_MMAP_MAX of malloc.h: never map
-        library.mallopt(-1, -1)  # M_TRIM_THRESHOLD: never trim
 
 
 def _report(
