@@ -29,6 +29,8 @@ _LEAST_SCORE_BYTES = 512 << 20
 """A run is planned to stay below the first number beside its input volumes (our choice), which a network with large
 windows and many classes may take for itself; the scores then get the second."""
 
+_NO_LIMIT = 1 << 62
+
 _SHARE_OF_MEMORY = 0.5
 """Of the memory that is free, the part that the blended scores may take (our choice)."""
 
@@ -76,7 +78,10 @@ def plan_for(geometry: Geometry, package: ModelPackage, *, overlap: float | None
         package.window.overlap if overlap is None else overlap,
         max(package.output_channels, 2),
         sampling_between(network, oriented),
-        limit_bytes=min(limit_bytes, max(_COMFORT_BYTES - others, _LEAST_SCORE_BYTES)),
+        # Windows of whole slices cannot be run in parts.
+        limit_bytes=_NO_LIMIT
+        if package.instances
+        else min(limit_bytes, max(_COMFORT_BYTES - others, _LEAST_SCORE_BYTES)),
     )
 
 
@@ -86,7 +91,8 @@ def memory_of(plan: Plan, geometry: Geometry, package: ModelPackage, device: str
     ``4 n N + S + 2 V + W``: the prepared images (``n`` inputs of ``N`` voxels on the network's grid, float32), the
     blended scores ``S`` of one slab, the labels in two orientations (``V`` voxels of the image), and the work memory of
     the network ``W``: what was measured on the reference image beyond the same sum there, and at least (or, without a
-    measurement) 48 feature maps and three times the scores of one window. On a GPU ``W`` is the latter alone.
+    measurement) 48 feature maps and three times the scores of one window. On a GPU ``W`` is the latter alone. A model
+    with ``g`` groups of instances needs ``4 (g + 1) N`` more for their numbers.
     """
     if device == "cpu":
         return _arrays(plan, geometry, package) + _work_memory(plan, package)
@@ -94,7 +100,8 @@ def memory_of(plan: Plan, geometry: Geometry, package: ModelPackage, device: str
 
 
 def _arrays(plan: Plan, geometry: Geometry, package: ModelPackage) -> int:
-    return _image_bytes(plan.size, geometry, package) + plan.score_bytes
+    numbers = 4 * (len(package.instances.groups) + 1) * math.prod(plan.size) if package.instances else 0
+    return _image_bytes(plan.size, geometry, package) + plan.score_bytes + numbers
 
 
 def _image_bytes(size: Sequence[int], geometry: Geometry, package: ModelPackage) -> int:

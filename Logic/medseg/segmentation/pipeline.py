@@ -17,12 +17,14 @@ import numpy as np
 import torch
 
 from medseg.device import available_memory, choose_device, release_memory
-from medseg.errors import Cancelled, DeviceMemoryError, InputError
+from medseg.errors import Cancelled, DeviceMemoryError
 from medseg.models import load_network
 from medseg.networks.registry import ALLOWED_MODULES
 from medseg.progress import NO_PROGRESS, Progress
 from medseg.segmentation.estimate import memory_of, plan_for, score_limit
 from medseg.segmentation.grids import sampling_between
+from medseg.segmentation.inputs import check_inputs
+from medseg.segmentation.instances import nearest_on, segment_instances
 from medseg.segmentation.postprocessing import clean_labels
 from medseg.segmentation.predictor import Predictor, considerate_threads
 from medseg.segmentation.preprocess import box_within, shown_geometry, to_network_grid, upright_geometry
@@ -31,7 +33,7 @@ from medseg.segmentation.sliding import segment_by_windows
 from medseg.segmentation.stacks import slice_notices
 from medseg.segmentation.statistics import measure_segments
 from medseg.segmentation.windows import importance_map
-from medseg.volumes import Volume, check_image
+from medseg.volumes import Volume
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -114,6 +116,7 @@ class _Segmentation:
         self.package = package
         self.options = options
         self.progress = progress
+        self.labels = package.labels
         self.notices: list[str] = []
         self.timings: dict[str, float] = {}
 
@@ -122,7 +125,7 @@ class _Segmentation:
         with _timed(self.timings, "imports"):
             _import_what_is_heavy(self.package, needed=network is None)
         begun = time.perf_counter()
-        self._check_inputs()
+        self.notices += check_inputs(self.volumes, self.package, progress=self.progress)
         choice = choose_device(self.options.device)
         if choice.fell_back:
             self.notices.append(choice.reason)
@@ -158,12 +161,12 @@ class _Segmentation:
         if self.options.statistics:
             with _timed(self.timings, "statistics"):
                 self.progress.update(0.97, "Measuring the segments")
-                statistics = measure_segments(labelmap, self.volumes[0], self.package.labels, progress=self.progress)
+                statistics = measure_segments(labelmap, self.volumes[0], self.labels, progress=self.progress)
         self.timings["other"] = time.perf_counter() - begun - self.timings["network"]
         self.progress.update(1.0, "Done")
         return SegmentationResult(
             labelmap=labelmap,
-            labels=self.package.labels,
+            labels=self.labels,
             statistics=statistics,
             notices=self.notices,
             timings=self.timings,
@@ -174,37 +177,6 @@ class _Segmentation:
                 "weights_sha256": self.package.weights_sha256,
             },
         )
-
-    def _check_inputs(self) -> None:
-        slots = self.package.inputs
-        if len(self.volumes) != len(slots):
-            names = ", ".join(f"{slot.name} ({slot.modality})" if slot.modality else slot.name for slot in slots)
-            raise InputError(
-                f"The model '{self.package.name}' takes {len(slots)} volume{'s' if len(slots) > 1 else ''}, and"
-                f" {len(self.volumes)} {'was' if len(self.volumes) == 1 else 'were'} given.",
-                advice=f"Give one for each of its inputs: {names}.",
-            )
-        for volume, slot in zip(self.volumes, slots, strict=True):
-            self.notices += check_image(volume, minimum_slices=slot.minimum_slices)
-            self.notices += volume.notes
-            if slot.modality and volume.modality and slot.modality.upper() != volume.modality.upper():
-                self.notices.append(
-                    f"The model was made for {slot.modality} and the volume '{volume.name}' is {volume.modality};"
-                    " the result may be wrong."
-                )
-            self.progress.check()
-        first = self.volumes[0]
-        if first.geometry.is_sheared:
-            self.notices.append(
-                "The voxel grid is sheared (a tilted gantry, for example): the image was segmented on a grid with right"
-                " angles and the result brought back."
-            )
-        for index, volume in enumerate(self.volumes[1:], start=1):
-            if not volume.geometry.is_close(first.geometry):
-                self.notices.append(
-                    f"The volume '{volume.name or slots[index].name}' lies on another grid and was resampled onto that"
-                    f" of '{first.name or slots[0].name}'."
-                )
 
     def _plan(self, source: Geometry, shown: Geometry, device: str) -> Plan:
         free = available_memory("cpu")
@@ -253,24 +225,47 @@ class _Segmentation:
         What the network was not shown is background.
         """
         network_grid, shown, oriented = grids
-        values = self.package.labels.values
-        labels = np.zeros(oriented.shape, np.uint8 if max(values) <= 255 else np.uint16)
         began = time.perf_counter()
         with considerate_threads():
-            segment_by_windows(
-                image,
-                predictor,
-                plan,
-                weights=importance_map(plan.window, self.package.window.blend),
-                sampling=sampling_between(network_grid, shown),
-                labels=labels[box_within(oriented, shown)].transpose(2, 1, 0),
-                progress=self.progress.part(*_NETWORK_PART),
-                store=_place_of_scores(plan, predictor.device),
-            )
+            if self.package.instances is None:
+                values = self.package.labels.values
+                labels = np.zeros(oriented.shape, np.uint8 if max(values) <= 255 else np.uint16)
+                segment_by_windows(
+                    image,
+                    predictor,
+                    plan,
+                    weights=importance_map(plan.window, self.package.window.blend),
+                    sampling=sampling_between(network_grid, shown),
+                    labels=labels[box_within(oriented, shown)].transpose(2, 1, 0),
+                    progress=self.progress.part(*_NETWORK_PART),
+                    store=_place_of_scores(plan, predictor.device),
+                )
+                self._name_classes(labels)
+            else:
+                labels = self._separated(image, grids, predictor)
         self.notices += predictor.notices
         self.timings["network"] = predictor.seconds
         self.timings["labels"] = time.perf_counter() - began - predictor.seconds
-        self._name_classes(labels)
+        return labels
+
+    def _separated(
+        self, image: torch.Tensor, grids: tuple[Geometry, Geometry, Geometry], predictor: Predictor
+    ) -> np.ndarray:
+        """Do what :meth:`_labels` does with a model that separates instances; they get labels of their own."""
+        network_grid, shown, oriented = grids
+        found = segment_instances(
+            image,
+            predictor,
+            self.package,
+            network_grid,
+            overlap=self.options.overlap,
+            small_objects=self.options.postprocess,
+            progress=self.progress.part(*_NETWORK_PART),
+        )
+        self.labels = found.table
+        self.notices += found.notices
+        labels = np.zeros(oriented.shape, found.labels.dtype)
+        nearest_on(found.labels, network_grid, shown, labels[box_within(oriented, shown)])
         return labels
 
     def _name_classes(self, labels: np.ndarray) -> None:
@@ -292,9 +287,10 @@ class _Segmentation:
         self.progress.update(0.92, "Cleaning the segments")
         if not self.options.postprocess:
             return
+        separated = self.package.instances.values if self.package.instances else ()
         clean_labels(
             labels,
-            self.package.labels.values,
+            [value for value in self.package.labels.values if value not in separated],
             largest_component=steps.largest_component,
             fill_holes=steps.fill_holes,
             minimum_voxels=steps.minimum_volume_ml * 1000.0 / oriented.voxel_volume_mm3,
