@@ -56,17 +56,19 @@ class PatchSampler:
         """
         generator = torch.Generator().manual_seed(seed)
         coordinates, flips = self._coordinates(case, generator)
-        # grid_sample wants (x, y, z) = (K, J, I) in -1 .. 1 over the voxel centres.
-        extent = torch.tensor(case.label.shape, dtype=torch.float32)
-        grid = (2 * coordinates / (extent - 1).clamp(min=1) - 1).flip(-1)[None]
+        box = self._box_around(coordinates, case.label.shape)
+        label = case.label[box]
+        # One grid for all: where a patch lies half-way between voxels, rounding decides what they are.
+        grid = _grid_of(coordinates - torch.tensor([part.start for part in box]), label.shape)
         outside = self._settings.outside
-        image = F.grid_sample(case.image[None], grid, mode="bilinear", padding_mode=outside, align_corners=True)[0]
+        image = case.image[(slice(None), *box)][None]
+        image = F.grid_sample(image, grid, mode="bilinear", padding_mode=outside, align_corners=True)[0]
         swaps = self._settings.swap_on_flip if flips % 2 else ()
-        classes = _swapped(self._sample_label(case.label, grid), swaps)
+        classes = _swapped(self._sample_label(label, grid), swaps)
         if case.instances is None:
             instances = torch.zeros(classes.shape, dtype=torch.int16)
         else:
-            instances = _nearest(case.instances, grid, outside)
+            instances = _nearest(case.instances[box], grid, outside)
         self._intensity.set_random_state(seed % 2**32)
         changed = self._intensity(image)
         # A plain tensor: MONAI's MetaTensor would send every operation of the network through Python once more.
@@ -81,6 +83,18 @@ class PatchSampler:
             "instances": instances,
             "spacing": torch.tensor(case.spacing),
         }
+
+    def _box_around(self, coordinates: Tensor, shape: Sequence[int]) -> tuple[slice, slice, slice]:
+        """Return the part of the case that the patch needs; labels are gone through once for each value."""
+        low, high = coordinates.flatten(0, 2).amin(0).floor() - 1, coordinates.flatten(0, 2).amax(0).ceil() + 2
+        last = torch.tensor(shape, dtype=torch.float32)
+        if self._settings.outside == "reflection" and bool(((low < 0) | (high > last)).any()):
+            return slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2])
+        # Two voxels at least: on an axis of one, every coordinate means that one, also those beyond the scan.
+        start = torch.minimum(low, last - 2).clamp(min=0)
+        stop = torch.minimum(torch.maximum(high, start + 2), last)
+        i, j, k = (slice(int(first), int(end)) for first, end in zip(start, stop, strict=True))
+        return i, j, k
 
     def _sample_label(self, label: Tensor, grid: Tensor) -> Tensor:
         present = [value for value in label.unique().tolist() if value]
@@ -141,6 +155,12 @@ class PatchSampler:
             voxel = voxels[int(torch.randint(len(voxels), (), generator=generator))]
             return torch.minimum(torch.maximum(voxel.to(torch.float32), low), high)
         return low + (high - low) * torch.rand(3, generator=generator)
+
+
+def _grid_of(coordinates: Tensor, shape: Sequence[int]) -> Tensor:
+    """Return voxel coordinates as ``grid_sample`` wants them: (x, y, z) = (K, J, I), -1 .. 1 over the voxel centres."""
+    extent = torch.tensor(shape, dtype=torch.float32)
+    return (2 * coordinates / (extent - 1).clamp(min=1) - 1).flip(-1)[None]
 
 
 def _nearest(numbers: Tensor, grid: Tensor, outside: str) -> Tensor:

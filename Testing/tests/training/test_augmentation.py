@@ -153,3 +153,20 @@ def test_small_structures_are_met_as_often_as_large_ones() -> None:
     sampler = PatchSampler(WindowSection(size=(7, 7, 7)), AugmentationSection(**NOTHING), 1.0)
     found = sum(bool((sampler.draw(case, seed)["classes"] == 2).any()) for seed in range(60))
     assert 18 <= found <= 42
+
+
+@pytest.mark.parametrize("outside", ["zeros", "border", "reflection"])
+def test_labels_are_the_same_when_only_the_part_under_the_patch_is_looked_at(
+    a_case_whose_image_is_its_label: PreparedCase, outside: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = a_case_whose_image_is_its_label
+    changes = {"affine_probability": 1.0, "rotation_degrees": (30, 30, 30), "translation_mm": 25, "outside": outside}
+    sampler = a_sampler((9, 7, 6), **changes)
+    cut = [sampler.draw(case, seed)["classes"] for seed in range(25)]
+    everything = tuple(slice(0, size) for size in case.label.shape)
+    monkeypatch.setattr(PatchSampler, "_box_around", lambda *_: everything)
+    whole = [sampler.draw(case, seed)["classes"] for seed in range(25)]
+    assert sum(int(labels.sum()) for labels in whole) > 0
+    for one, other in zip(cut, whole, strict=True):
+        # A voxel on the boundary may be rounded to the other side.
+        assert (one != other).sum() <= 1
