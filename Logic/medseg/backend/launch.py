@@ -30,6 +30,11 @@ def load_this_medseg() -> None:
     spec.loader.exec_module(module)
 
 
+if __name__ == "__mp_main__":
+    # A process that multiprocessing starts anew (loaders of training data where processes are not forked) runs this
+    # file first, and what it is handed then belongs to this copy of medseg.
+    load_this_medseg()
+
 if __name__ == "__main__":
     # Python put the folder of this file first; its other files must not hide packages of the same name.
     here = os.path.dirname(os.path.abspath(__file__))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from medseg.models.archive import import_zip
+from medseg.models.installing import install_folder, remove_model
 from medseg.models.instances import InstanceGroup, Instances
 from medseg.models.intensity import IntensityStep, Normalize, ScalePercentiles, ScaleRange
 from medseg.models.library import ModelLibrary, bundled_folder, user_models_folder
@@ -41,8 +42,10 @@ __all__ = [
     "Window",
     "bundled_folder",
     "import_zip",
+    "install_folder",
     "load_network",
     "read_package",
+    "remove_model",
     "user_models_folder",
     "write_package",
 ]
