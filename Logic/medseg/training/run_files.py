@@ -13,12 +13,10 @@ import socket
 import time
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import Any, Literal
 
 from medseg.files import atomic_path
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 STATE, PROGRESS, STOP = "state.json", "progress.jsonl", "stop"
 
@@ -198,10 +196,11 @@ class RunFiles:
 
         With ``after`` 0 the file begins anew.
         """
-        kept = []
-        for entry in read_progress(self._output) if after else ():
-            if entry.get("kind") != "epoch" or entry.get("epoch", 0) <= after:
-                kept.append(entry)
+        kept = [
+            entry
+            for entry in (read_progress(self._output) if after else ())
+            if entry.get("kind") != "epoch" or entry.get("epoch", 0) <= after
+        ]
         if self._writes:
             with atomic_path(self._output / PROGRESS) as path:
                 path.write_text("".join(_json(entry) + "\n" for entry in kept), encoding="utf-8")
@@ -254,11 +253,8 @@ def _exists(pid: int) -> bool:
 
 def _is_zombie(pid: int) -> bool:
     """Return whether the process has ended and only its parent has not looked yet (Linux)."""
-    from pathlib import Path
-
     try:
-        return (
-            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0] == "Z"
-        )
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        return text.rpartition(")")[2].split()[0] == "Z"
     except (OSError, IndexError):
         return False
