@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from medseg.volumes import Volume
 
 THRESHOLD = 0.5
+_LARGEST_BOX = 64
+"""The box that holds two cut-outs has at most so many times the voxels of the larger one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +132,8 @@ def compare_instances(
     Parameters
     ----------
     predicted, true
-        Label maps (k, j, i) on one grid; every value is an instance.
+        Label maps (k, j, i) on one grid; every value is an instance. Cut-outs of one grid, as 3D Slicer saves
+        segmentations, are filled up with background to the box that holds both.
     groups
         For each group the values of its instances in ``predicted`` and in ``true``; an instance is matched within its
         group only. Without it, all values are one group called "all".
@@ -145,17 +148,32 @@ def compare_instances(
     GeometryError
         When the two do not share one grid.
     """
-    if not predicted.geometry.is_close(true.geometry):
-        raise GeometryError(
-            "The two label maps do not lie on one grid.",
-            advice="Compare them on the grid of the original image: resample one onto the other (nearest neighbour).",
-        )
+    predicted, true = _on_one_grid(predicted, true)
     if groups is None:
         return {"all": panoptic_quality(predicted.array, true.array)}
     return {
         name: panoptic_quality(_only(predicted.array, ours), _only(true.array, theirs))
         for name, (ours, theirs) in groups.items()
     }
+
+
+def _on_one_grid(first: Volume, second: Volume) -> tuple[Volume, Volume]:
+    if first.geometry.is_close(second.geometry):
+        return first, second
+    offset = first.geometry.offset_of(second.geometry)
+    if offset is None:
+        raise GeometryError(
+            "The two label maps do not lie on one grid.",
+            advice="Compare them on the grid of the original image: resample one onto the other (nearest neighbour).",
+        )
+    ends = list(zip(offset, first.shape, second.shape, strict=True))
+    box = [max(o + b, a) - min(o, 0) for o, a, b in ends]
+    if math.prod(box) > _LARGEST_BOX * max(first.array.size, second.array.size):
+        raise GeometryError("The two label maps lie far apart.", advice="Check that they belong to the same image.")
+    return (
+        first.pad([max(-o, 0) for o, _, _ in ends], [max(o + b - a, 0) for o, a, b in ends]),
+        second.pad([max(o, 0) for o, _, _ in ends], [max(a - o - b, 0) for o, a, b in ends]),
+    )
 
 
 def _only(labels: np.ndarray, values: Iterable[int]) -> np.ndarray:

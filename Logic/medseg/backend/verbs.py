@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from medseg.backend.encoding import Parcel, encode_result
 from medseg.backend.interpreter import MINIMUM_VERSIONS, package_problem
+from medseg.backend.verbs_analysis import split_instances_verb
 from medseg.backend.verbs_attention import attention_row_verb
 from medseg.device import choose_device
 from medseg.errors import InputError, WorkerError
@@ -123,7 +124,11 @@ def estimate_call(request: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-VERBS: dict[str, Verb] = {"segment": segment_verb, "attention_row": attention_row_verb}
+VERBS: dict[str, Verb] = {
+    "segment": segment_verb,
+    "attention_row": attention_row_verb,
+    "split_instances": split_instances_verb,
+}
 CALLS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {"estimate": estimate_call}
 
 

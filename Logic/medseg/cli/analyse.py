@@ -3,6 +3,7 @@
 import typer
 
 from medseg.cli.attention import attention
+from medseg.cli.instances import instances, panoptic
 from medseg.cli.slice_attention import slice_attention
 
 analyse = typer.Typer(no_args_is_help=True, help="Analyse volumes and segmentations: maps, tables, comparisons.")
@@ -15,3 +16,5 @@ def _group() -> None:
 
 analyse.command()(attention)
 analyse.command()(slice_attention)
+analyse.command()(instances)
+analyse.command()(panoptic)

@@ -124,3 +124,22 @@ def test_every_instance_is_counted_once_and_exchanging_the_two_exchanges_the_err
     # Ties may fall another way, but never the best pair.
     best = max((match.dice for match in found.matches), default=0)
     assert best == max((match.dice for match in back.matches), default=0)
+
+
+def test_cut_outs_of_one_grid_are_compared_in_the_box_that_holds_both() -> None:
+    whole = Geometry.from_spacing((1, 1, 8))
+    left = Volume(row(1, 1, 0, 2), whole.cropped((0, 0, 0), (1, 1, 4)))
+    right = Volume(row(7, 7, 9, 9), whole.cropped((0, 0, 3), (1, 1, 7)))
+    found = compare_instances(left, right)["all"]
+    # Only voxel 3 is in both: instance 2 (one voxel) and 7 (two): Dice 2/3.
+    assert [(match.predicted, match.true) for match in found.matches] == [(2, 7)]
+    assert figures(found) == (1, 1, 1)
+    back = compare_instances(right, left)["all"]
+    assert figures(back) == (1, 1, 1)
+
+
+def test_cut_outs_at_the_far_ends_of_a_grid_are_refused() -> None:
+    first = Volume(row(1, 1), Geometry.from_spacing((1, 1, 2)))
+    second = Volume(row(1, 1), Geometry.from_spacing((1, 1, 2), origin=(100000.0, 0.0, 0.0)))
+    with pytest.raises(GeometryError, match="far apart"):
+        compare_instances(first, second)
