@@ -91,7 +91,7 @@ def labelmap_from_segmentation(segmentation_node: Any, volume_node: Any) -> Volu
     largest = max(values.values(), default=0)
     labels = np.zeros(geometry.shape, dtype=np.uint8 if largest < 256 else np.uint16)
     if values:
-        segmentation = _with_labelmaps(segmentation_node, geometry)
+        segmentation = with_labelmaps(segmentation_node, geometry)
         transform = _transform_between(segmentation_node, volume_node)
         segments = [(segmentation.GetSegment(identifier), value) for identifier, value in values.items()]
         # Segments that share an image cannot overlap, so a run of them is one look-up; a later run overwrites.
@@ -112,8 +112,16 @@ def _tagged_value(segment: Any) -> int | None:
     return int(tag) if tag.isascii() and tag.isdigit() and 1 <= int(tag) <= _LARGEST_VALUE else None
 
 
-def _with_labelmaps(segmentation_node: Any, geometry: Geometry) -> Any:
-    """Return a ``vtkSegmentation`` with binary labelmaps: the node's own, or a copy when it has surfaces only."""
+def with_labelmaps(segmentation_node: Any, geometry: Geometry | None) -> Any:
+    """Return a ``vtkSegmentation`` with binary labelmaps: the node's own, or a copy when it has surfaces only.
+
+    ``geometry`` is the grid that surfaces are converted on; ``None``: the one that Slicer chooses.
+
+    Raises
+    ------
+    MedSegError
+        When surfaces cannot be converted.
+    """
     import slicer
 
     segmentation = segmentation_node.GetSegmentation()
@@ -121,7 +129,8 @@ def _with_labelmaps(segmentation_node: Any, geometry: Geometry) -> Any:
         return segmentation
     copy = slicer.vtkSegmentation()
     copy.DeepCopy(segmentation)
-    set_reference_geometry(copy, geometry)
+    if geometry is not None:
+        set_reference_geometry(copy, geometry)
     if not copy.CreateRepresentation(binary_labelmap_name()):
         raise MedSegError(
             f"The surfaces of '{node_name(segmentation_node)}' could not be converted into a labelmap.",
@@ -152,13 +161,20 @@ def _address_of_image(segment: Any) -> str:
     return str(_image_of(segment).GetAddressAsString("vtkObject"))
 
 
-def _write_run(labels: NDArray[Any], run: list[tuple[Any, int]], geometry: Geometry, transform: Any) -> None:
-    """Write the segments of one image, as (``vtkSegment``, value), over ``labels``."""
+def resampled_labels(image: Any, geometry: Geometry, transform: Any = None) -> NDArray[Any] | None:
+    """Return the labels (k, j, i) of an oriented image on another grid, nearest neighbour; ``None`` for an empty image.
+
+    ``transform`` leads from the image's frame to that of the grid.
+
+    Raises
+    ------
+    MedSegError
+        When the image cannot be resampled.
+    """
     import slicer
 
-    image = _image_of(run[0][0])
     if image.IsEmpty():
-        return
+        return None
     reference = slicer.vtkOrientedImageData()  # a grid without voxels is enough
     reference.SetGeometryFromImageToWorldMatrix(matrix_to_vtk(geometry.ijk_to_ras))
     slices, rows, columns = geometry.shape
@@ -170,7 +186,14 @@ def _write_run(labels: NDArray[Any], run: list[tuple[Any, int]], geometry: Geome
             "The segmentation could not be resampled to the grid of the volume.",
             advice="Check the transforms of both in the Data module.",
         )
-    array = image_array(resampled)
+    return image_array(resampled)
+
+
+def _write_run(labels: NDArray[Any], run: list[tuple[Any, int]], geometry: Geometry, transform: Any) -> None:
+    """Write the segments of one image, as (``vtkSegment``, value), over ``labels``."""
+    array = resampled_labels(_image_of(run[0][0]), geometry, transform)
+    if array is None:
+        return
     table = np.zeros(max(segment.GetLabelValue() for segment, _ in run) + 1, dtype=labels.dtype)
     for segment, value in run:
         table[segment.GetLabelValue()] = value
