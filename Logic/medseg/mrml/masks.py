@@ -83,7 +83,7 @@ def segment_mask(segmentation_node: Any, segment_id: str) -> SegmentMask:
 
 
 def reference_volume(segmentation_node: Any) -> Any:
-    """Return the volume that a segmentation was drawn on, ``None`` when it is gone, empty or under another transform."""
+    """Return the volume that a segmentation was drawn on; ``None``: it is gone, empty or under another transform."""
     check_segmentation_node(segmentation_node)
     volume_node = segmentation_node.GetNodeReference(segmentation_node.GetReferenceImageGeometryReferenceRole())
     if volume_node is None or volume_node.GetParentTransformNode() is not segmentation_node.GetParentTransformNode():
