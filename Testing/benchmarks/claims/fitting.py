@@ -7,8 +7,10 @@ import random
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from multiprocessing import get_context
 from typing import TypeVar
 
 import numpy as np
@@ -18,6 +20,8 @@ from torch import Tensor, nn
 from medseg.progress import NO_PROGRESS, Progress
 
 Batch = TypeVar("Batch")
+Job = TypeVar("Job")
+Outcome = TypeVar("Outcome")
 
 
 @dataclass(frozen=True)
@@ -134,3 +138,38 @@ def keep_freed_memory() -> None:
     if library is not None and hasattr(library, "mallopt"):
         library.mallopt(-4, 0)  # M_MMAP_MAX of malloc.h: never map
         library.mallopt(-1, -1)  # M_TRIM_THRESHOLD: never trim
+
+
+def each_on_one_thread(
+    function: Callable[[Job, Progress], Outcome],
+    jobs: Sequence[Job],
+    *,
+    workers: int,
+    progress: Progress = NO_PROGRESS,
+) -> list[Outcome]:
+    """Return ``function(job, progress)`` of every job, in their order; ``workers`` of them run at a time.
+
+    Every job computes on one thread: small networks gain little from more, and the outcome does not depend on how many
+    run at a time. With several workers each is a process of its own, so ``function`` and the jobs must be picklable;
+    progress is then told after each job only.
+    """
+    if workers == 1:
+        outcomes = []
+        for done, job in enumerate(jobs):
+            _prepare_worker()
+            outcomes.append(function(job, progress.part(done / len(jobs), (done + 1) / len(jobs))))
+        return outcomes
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_prepare_worker) as pool:
+        futures = [pool.submit(function, job, NO_PROGRESS) for job in jobs]
+        try:
+            for done, _ in enumerate(as_completed(futures), start=1):
+                progress.update(done / len(jobs), f"{done} of {len(jobs)} done")
+            return [future.result() for future in futures]
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _prepare_worker() -> None:
+    torch.set_num_threads(1)
+    keep_freed_memory()

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from benchmarks.claims.fitting import (
+    each_on_one_thread,
     fit,
     mean_and_std,
     mean_of,
@@ -20,6 +21,7 @@ from benchmarks.claims.fitting import (
 )
 from medseg.errors import Cancelled
 from medseg.progress import Progress
+from support.jobs import threads_and_double
 
 
 def a_line(step: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -123,3 +125,19 @@ def test_figures_leave_out_what_is_no_number():
     assert mean_and_std([0.8, 0.9, math.nan]) == "0.850 ± 0.071"
     assert mean_and_std([0.125], digits=2) == "0.12"
     assert mean_and_std([math.nan]) == "–"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_jobs_run_on_one_thread_each_and_keep_their_order(workers: int):
+    before, told = torch.get_num_threads(), []
+    try:
+        outcomes = each_on_one_thread(
+            threads_and_double,
+            [3, 1, 2],
+            workers=workers,
+            progress=Progress(lambda fraction, _text: told.append(fraction)),
+        )
+    finally:
+        torch.set_num_threads(before)
+    assert outcomes == [(1, 6), (1, 2), (1, 4)]
+    assert told == pytest.approx([1 / 6, 3 / 6, 5 / 6] if workers == 1 else [1 / 3, 2 / 3, 1])
