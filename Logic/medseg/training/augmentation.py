@@ -61,7 +61,8 @@ class PatchSampler:
         # One grid for all: where a patch lies half-way between voxels, rounding decides what they are.
         grid = _grid_of(coordinates - torch.tensor([part.start for part in box]), label.shape)
         outside = self._settings.outside
-        image = case.image[(slice(None), *box)][None]
+        i, j, k = box
+        image = case.image[:, i, j, k][None]
         image = F.grid_sample(image, grid, mode="bilinear", padding_mode=outside, align_corners=True)[0]
         swaps = self._settings.swap_on_flip if flips % 2 else ()
         classes = _swapped(self._sample_label(label, grid), swaps)
