@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medseg.losses import Margins, discriminative_loss, discriminative_terms
@@ -85,6 +85,7 @@ def test_points_that_coincide_have_a_finite_gradient() -> None:
     assert torch.isfinite(x.grad).all()
 
 
+@settings(deadline=None)
 @given(seed=st.integers(0, 10**6), count=st.integers(1, 25), instances=st.integers(1, 6))
 def test_the_terms_are_the_sums_of_the_paper(seed: int, count: int, instances: int) -> None:
     generator = torch.Generator().manual_seed(seed)

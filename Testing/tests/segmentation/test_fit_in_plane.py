@@ -46,6 +46,7 @@ def test_the_box_is_that_of_the_body_in_the_plane_and_all_slices():
     np.testing.assert_allclose(grid.center_ras, shown.center_ras)
 
 
+@settings(deadline=None)
 @given(
     geometry=geometries(sheared=False, largest=9),
     orientation=st.sampled_from(ALL_ORIENTATIONS),
