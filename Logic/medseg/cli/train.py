@@ -26,7 +26,8 @@ def train(
     with Bar(remarks()) as bar:
         progress = bar.start(f"Training {recipe.stem}")
         result = run_training(recipe, data, output, resume=resume, device=device.value, progress=progress)
-    _report(result)
+    if result is not None:
+        _report(result)
 
 
 def _report(result: "TrainingResult") -> None:

@@ -62,9 +62,9 @@ def write_figure(image: Volume, labelmap: Volume, labels: LabelTable, path: str 
     FigureCanvasAgg(figure)
     window = display_window(image)
     axial, coronal, sagittal = three_slices(image.reorient("LPS"), upright)
-    _draw_slice(_pane(figure, 0, 0), axial, entries, window)
-    _draw_slice(_pane(figure, 1, 0), coronal, entries, window)
-    _draw_slice(_pane(figure, 1, 1), sagittal, entries, window)
+    draw_slice(_pane(figure, 0, 0), axial, entries, window)
+    draw_slice(_pane(figure, 1, 0), coronal, entries, window)
+    draw_slice(_pane(figure, 1, 1), sagittal, entries, window)
     colors = {entry.value: entry.color for entry in entries}
     _draw_surface(_pane(figure, 0, 1), render_surface(upright, colors, width=_PANE_PIXELS, height=_PANE_PIXELS))
     _draw_legend(figure, entries, image.name)
@@ -93,11 +93,19 @@ def three_slices(image: Volume, labelmap: Volume) -> tuple[Slice, Slice, Slice]:
     The patient's right is on the left of the picture (axial, coronal), anterior on the left of the sagittal one, as
     radiologists hold their films. Without any label the middle slices are taken.
     """
-    labelled = labelmap.array != 0
-    areas = [np.count_nonzero(labelled, axis=others) for others in ((1, 2), (0, 2), (0, 1))]
-    k, j, i = (
-        int(area.argmax()) if area.any() else size // 2 for area, size in zip(areas, labelmap.array.shape, strict=True)
-    )
+    return slices_at(image, labelmap, busiest_slices(labelmap.array != 0))
+
+
+def busiest_slices(mask: np.ndarray) -> tuple[int, int, int]:
+    """Return the indices (k, j, i) of the slices with the largest area of ``mask``; the middle ones without any."""
+    areas = [np.count_nonzero(mask, axis=others) for others in ((1, 2), (0, 2), (0, 1))]
+    k, j, i = (int(area.argmax()) if area.any() else size // 2 for area, size in zip(areas, mask.shape, strict=True))
+    return k, j, i
+
+
+def slices_at(image: Volume, labelmap: Volume, indices: tuple[int, int, int]) -> tuple[Slice, Slice, Slice]:
+    """Return the axial, coronal and sagittal slice with these indices (k, j, i); both volumes are "LPS"."""
+    k, j, i = indices
     width, depth, height = (float(step) for step in image.geometry.spacing)
     return (
         Slice(f"Axial {k + 1}", image.array[k], labelmap.array[k], (depth, width), "RLAP"),
@@ -137,7 +145,8 @@ def _pane(figure: Figure, row: int, column: int) -> Axes:
     return axes
 
 
-def _draw_slice(axes: Axes, shown: Slice, entries: list[Entry], window: tuple[float, float]) -> None:
+def draw_slice(axes: Axes, shown: Slice, entries: list[Entry], window: tuple[float, float]) -> None:
+    """Draw a slice with the outlines of the labels, the directions and a scale bar."""
     rows, columns = shown.pixels.shape
     height, width = rows * shown.pixel_mm[0], columns * shown.pixel_mm[1]
     extent = (0.0, width, height, 0.0)
@@ -149,7 +158,7 @@ def _draw_slice(axes: Axes, shown: Slice, entries: list[Entry], window: tuple[fl
         mask = np.pad((shown.labels == entry.value).astype(float), 1)
         if not mask.any():
             continue
-        color = _rgb(entry.color)
+        color = rgb(entry.color)
         axes.contourf(across, down, mask, levels=[0.5, 1.5], colors=[(*color, 0.16)])
         axes.contour(across, down, mask, levels=[0.5], colors=[color], linewidths=1.4)
     # The picture is letter-boxed into the square pane, so letters and bar keep their places.
@@ -159,20 +168,20 @@ def _draw_slice(axes: Axes, shown: Slice, entries: list[Entry], window: tuple[fl
     axes.set_aspect("equal")
     places = ((0.025, 0.5), (0.975, 0.5), (0.5, 0.97), (0.5, 0.03))
     for letter, (x, y) in zip(shown.letters, places, strict=True):
-        _write(axes, x, y, letter, size=13, weight="bold", ha="center", va="center")
-    _write(axes, 0.02, 0.975, shown.title, size=10, ha="left", va="top")
+        write_text(axes, x, y, letter, size=13, weight="bold", ha="center", va="center")
+    write_text(axes, 0.02, 0.975, shown.title, size=10, ha="left", va="top")
     _draw_scale_bar(axes, 2 * reach)
 
 
 def _draw_surface(axes: Axes, view: SurfaceView | None) -> None:
     if view is None:
-        _write(axes, 0.5, 0.5, "Nothing was segmented", size=13, ha="center", va="center")
+        write_text(axes, 0.5, 0.5, "Nothing was segmented", size=13, ha="center", va="center")
         return
     rows, columns = view.pixels.shape[:2]
     extent = (0.0, columns * view.pixel_mm, rows * view.pixel_mm, 0.0)
     axes.imshow(view.pixels, extent=extent, interpolation="antialiased")
     axes.set_aspect("equal")
-    _write(axes, 0.02, 0.975, "3D", size=10, ha="left", va="top")
+    write_text(axes, 0.02, 0.975, "3D", size=10, ha="left", va="top")
     _draw_scale_bar(axes, columns * view.pixel_mm)
     start = np.array([0.10, 0.09])
     for direction, letter in zip(view.axes, "LPS", strict=True):
@@ -185,7 +194,7 @@ def _draw_surface(axes: Axes, view: SurfaceView | None) -> None:
             arrowprops={"arrowstyle": "-|>", "color": _FAINT, "lw": 1.2, "shrinkA": 0, "shrinkB": 0},
         )
         place = start + 0.085 * direction
-        _write(axes, place[0], place[1], letter, size=10, weight="bold", ha="center", va="center")
+        write_text(axes, place[0], place[1], letter, size=10, weight="bold", ha="center", va="center")
 
 
 def _draw_scale_bar(axes: Axes, extent_mm: float) -> None:
@@ -193,7 +202,7 @@ def _draw_scale_bar(axes: Axes, extent_mm: float) -> None:
     right = 0.97
     left = right - length / extent_mm
     axes.plot([left, right], [0.03, 0.03], transform=axes.transAxes, color=_INK, lw=3, solid_capstyle="butt")
-    _write(axes, (left + right) / 2, 0.045, f"{length:g} mm", size=9, ha="center", va="bottom")
+    write_text(axes, (left + right) / 2, 0.045, f"{length:g} mm", size=9, ha="center", va="bottom")
 
 
 def _draw_legend(figure: Figure, entries: list[Entry], title: str) -> None:
@@ -201,20 +210,20 @@ def _draw_legend(figure: Figure, entries: list[Entry], title: str) -> None:
     axes.axis("off")
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
-    _write(axes, 0.0, 0.995, _shortened(title or "Segmentation", 30), size=13, weight="bold", ha="left", va="top")
+    write_text(axes, 0.0, 0.995, _shortened(title or "Segmentation", 30), size=13, weight="bold", ha="left", va="top")
     top, step = 0.93, 0.034
     if not entries:
-        _write(axes, 0.0, top, "No segment was found.", size=11, ha="left", va="center")
+        write_text(axes, 0.0, top, "No segment was found.", size=11, ha="left", va="center")
     shown = entries if len(entries) <= _LEGEND_ROWS else sorted(entries, key=lambda e: -e.volume_ml)[:_LEGEND_ROWS]
     for row, entry in enumerate(shown):
         y = top - row * step
-        axes.plot([0.0, 0.06], [y, y], color=_rgb(entry.color), lw=9, solid_capstyle="butt")
-        _write(axes, 0.09, y, _shortened(entry.name, 22), size=10.5, ha="left", va="center")
-        _write(axes, 1.0, y, f"{entry.volume_ml:,.1f} mL", size=10.5, ha="right", va="center")
+        axes.plot([0.0, 0.06], [y, y], color=rgb(entry.color), lw=9, solid_capstyle="butt")
+        write_text(axes, 0.09, y, _shortened(entry.name, 22), size=10.5, ha="left", va="center")
+        write_text(axes, 1.0, y, f"{entry.volume_ml:,.1f} mL", size=10.5, ha="right", va="center")
     if len(entries) > len(shown):
         rest = f"and {len(entries) - len(shown)} smaller segments"
-        _write(axes, 0.09, top - len(shown) * step, rest, size=10.5, ha="left", va="center", color=_FAINT)
-    _write(
+        write_text(axes, 0.09, top - len(shown) * step, rest, size=10.5, ha="left", va="center", color=_FAINT)
+    write_text(
         axes,
         0.0,
         0.0,
@@ -226,12 +235,14 @@ def _draw_legend(figure: Figure, entries: list[Entry], title: str) -> None:
     )
 
 
-def _write(axes: Axes, x: float, y: float, text: str, *, size: float, color: str = _INK, **style: Any) -> None:
+def write_text(axes: Axes, x: float, y: float, text: str, *, size: float, color: str = _INK, **style: Any) -> None:
+    """Write a text that can be read on black and on white, at a place in parts of the pane."""
     outline = [patheffects.withStroke(linewidth=2.2, foreground="#000000")]
     axes.text(x, y, text, transform=axes.transAxes, fontsize=size, color=color, path_effects=outline, **style)
 
 
-def _rgb(color: tuple[int, int, int]) -> tuple[float, float, float]:
+def rgb(color: tuple[int, int, int]) -> tuple[float, float, float]:
+    """Return a colour as matplotlib takes it."""
     return color[0] / 255.0, color[1] / 255.0, color[2] / 255.0
 
 

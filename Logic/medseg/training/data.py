@@ -1,4 +1,4 @@
-"""Image/label pairs: found, checked before the first step, brought onto the network's grid, kept in memory."""
+"""Cases as the network takes them: images and labels on its grid, with what patches are drawn by."""
 
 from __future__ import annotations
 
@@ -8,25 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from medseg.errors import InputError, RecipeError
-from medseg.volumes import Geometry, Volume, read_labelmap, read_volume
+from medseg.volumes import Volume
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from medseg.labels import LabelTable
     from medseg.models.package import Preprocessing
+    from medseg.training.pairs import Pair
     from medseg.training.recipe import DataSection
-
-
-@dataclass(frozen=True)
-class Pair:
-    """One training case: the files of its image and of its labels."""
-
-    case: str
-    image: Path
-    label: Path
+    from medseg.volumes import Geometry
 
 
 @dataclass(frozen=True)
@@ -36,7 +27,7 @@ class PreparedCase:
     Attributes
     ----------
     image
-        (1, I, J, K) float32, intensities preprocessed.
+        (C, I, J, K) float32, intensities preprocessed, one channel for each input of the model.
     label
         (I, J, K) uint8 label values; 0 is the background. Channel v of the network stands for value v.
     spacing
@@ -57,93 +48,11 @@ class PreparedCase:
     annotated: torch.Tensor
     instances: torch.Tensor | None = None
 
-
-def find_pairs(folder: Path, section: DataSection) -> list[Pair]:
-    """Return the pairs in ``folder``, ordered by case.
-
-    Raises
-    ------
-    RecipeError
-        When the folder does not exist, holds no pair, or images lack their label or labels their image.
-    """
-    if not folder.is_dir():
-        raise RecipeError(f"The data folder {folder} does not exist.", advice="Give it with --data.")
-    images, labels = _matching(folder, section.image), _matching(folder, section.label)
-    # '{case}.nii.gz' also matches 'case_label.nii.gz': what is a label is not an image.
-    label_files = set(labels.values())
-    images = {case: path for case, path in images.items() if path not in label_files}
-    if not images:
-        raise RecipeError(
-            f"No file in {folder} matches the recipe's image pattern '{section.image}'.",
-            advice="Correct data.image in the recipe or give another folder with --data.",
-        )
-    missing = sorted(set(images) - set(labels))
-    if missing:
-        raise RecipeError(
-            f"{len(missing)} images in {folder} have no label file '{section.label}': {_some(missing)}.",
-            advice="Add the label files, or move these images elsewhere.",
-        )
-    orphans = sorted(set(labels) - set(images))
-    if orphans:
-        raise RecipeError(
-            f"{len(orphans)} label files in {folder} have no image '{section.image}': {_some(orphans)}.",
-            advice="Add the images, or move these labels elsewhere.",
-        )
-    return [Pair(case, images[case], labels[case]) for case in sorted(images)]
-
-
-def split_pairs(pairs: Sequence[Pair], section: DataSection, seed: int) -> tuple[list[Pair], list[Pair]]:
-    """Deal the pairs into training and validation as the recipe says; the same seed gives the same split.
-
-    Raises
-    ------
-    RecipeError
-        When there are fewer pairs than folds.
-    """
-    if section.folds == 1:
-        return list(pairs), []
-    if len(pairs) < section.folds:
-        raise RecipeError(
-            f"There are {len(pairs)} cases, too few for {section.folds} folds.",
-            advice="Add cases or set data.folds lower.",
-        )
-    order = np.random.default_rng(seed).permutation(len(pairs))
-    held_out = set(order[section.fold :: section.folds].tolist())
-    training = [pair for index, pair in enumerate(pairs) if index not in held_out]
-    return training, [pair for index, pair in enumerate(pairs) if index in held_out]
-
-
-def read_pair(pair: Pair, labels: LabelTable, section: DataSection) -> tuple[Volume, Volume]:
-    """Read a pair and check that it can be trained on; return image and labels, these as they are in the file.
-
-    Raises
-    ------
-    RecipeError
-        When a file cannot be read, the grids differ, the label is empty or holds values that the label table lacks.
-    """
-    try:
-        image, label = read_volume(pair.image), read_labelmap(pair.label)
-    except InputError as error:
-        raise RecipeError(f"Case {pair.case} cannot be read: {error.message}", advice=error.advice) from error
-    if not image.geometry.is_close(label.geometry):
-        raise RecipeError(
-            f"Case {pair.case}: image and label lie on different grids ({_grid(image.geometry)} and "
-            f"{_grid(label.geometry)}).",
-            advice="Resample the label onto the image's grid.",
-        )
-    values = set(np.unique(label.array).tolist()) - {0}
-    known = set(labels.values) if section.values is None else set(section.values)
-    unknown = sorted(values - known)
-    if unknown and section.values is None:
-        raise RecipeError(
-            f"Case {pair.case}: the label holds the values {unknown}, which the label table does not name.",
-            advice="Add them to the label table, translate them with data.values, or remove them from the file.",
-        )
-    if not values & known:
-        raise RecipeError(f"Case {pair.case}: the label is empty.", advice="Draw it or remove the case.")
-    if not np.isfinite(image.array).all():
-        raise RecipeError(f"Case {pair.case}: the image holds values that are not numbers.", advice="Repair it.")
-    return image, label
+    @property
+    def bytes(self) -> int:
+        """What the arrays take in memory."""
+        arrays = [self.image, self.label, *self.foreground, *([] if self.instances is None else [self.instances])]
+        return sum(array.numel() * array.element_size() for array in arrays)
 
 
 def prepare(
@@ -155,40 +64,50 @@ def prepare(
     section: DataSection,
     preprocessing: Preprocessing,
     seed: int,
+    more: Sequence[Volume] = (),
 ) -> PreparedCase:
-    """Bring a pair onto the network's grid, exactly as the pipeline does with an image in use.
+    """Bring a pair onto the network's grid, exactly as the pipeline does with images in use.
 
     Labels are resampled linearly, class by class, and the class with the largest share wins, which keeps boundaries
-    smooth where nearest neighbours would leave steps. The numbers of instances take the nearest neighbour's.
+    smooth where nearest neighbours would leave steps. The numbers of instances take the nearest neighbour's. Further
+    images (``more``) that lie on another grid are brought onto the first's.
     """
-    from medseg.segmentation.preprocess import to_network_grid
+    from medseg.segmentation.preprocess import shown_geometry, to_network_grid
 
-    prepared = to_network_grid(image, preprocessing)
+    shown = shown_geometry(image, preprocessing)
+    channels = [to_network_grid(_placed(one, image.geometry), preprocessing, shown=shown) for one in (image, *more)]
+    target = channels[0].geometry
     named = translated(label, section)
     classes = named.reorient(preprocessing.orientation)
-    if not classes.geometry.is_close(prepared.geometry):
-        classes = _resample_classes(classes, prepared.geometry, np.unique(named.array).tolist())
+    if not classes.geometry.is_close(target):
+        classes = _resample_classes(classes, target, np.unique(named.array).tolist())
     indices = torch.from_numpy(np.ascontiguousarray(classes.array_ijk)).to(torch.uint8)
     annotated = torch.zeros(labels.values[-1] + 1, dtype=torch.bool)
-    annotated[[0, *annotated_labels(named, labels, section)]] = True
+    annotated[[0, *annotated_labels(pair, named, labels, section)]] = True
     instances = None
     if section.instances:
         numbers = label.with_array(np.where(np.isin(named.array, section.instances), label.array, 0).astype(np.int16))
         numbers = numbers.reorient(preprocessing.orientation)
-        if not numbers.geometry.is_close(prepared.geometry):
-            numbers = numbers.resample(prepared.geometry, interpolation="nearest", fill=0.0)
+        if not numbers.geometry.is_close(target):
+            numbers = numbers.resample(target, interpolation="nearest", fill=0.0)
         instances = torch.from_numpy(np.ascontiguousarray(numbers.array_ijk)).to(torch.int16)
         # An instance ends where its class does.
         instances = instances * torch.isin(indices, torch.tensor(section.instances, dtype=torch.uint8))
     return PreparedCase(
         case=pair.case,
-        image=torch.from_numpy(np.ascontiguousarray(prepared.array_ijk, dtype=np.float32))[None],
+        image=torch.from_numpy(np.ascontiguousarray(np.stack([channel.array_ijk for channel in channels]))),
         label=indices,
-        spacing=prepared.geometry.spacing,
+        spacing=target.spacing,
         foreground=_some_voxels(indices, seed),
         annotated=annotated,
         instances=instances,
     )
+
+
+def _placed(image: Volume, geometry: Geometry) -> Volume:
+    if image.geometry.is_close(geometry):
+        return image
+    return image.resample(geometry, interpolation="linear", fill=float(image.array.min()))
 
 
 def translated(label: Volume, section: DataSection) -> Volume:
@@ -201,9 +120,11 @@ def translated(label: Volume, section: DataSection) -> Volume:
     return label.with_array(table[label.array])
 
 
-def annotated_labels(named: Volume, labels: LabelTable, section: DataSection) -> tuple[int, ...]:
-    """Return the values of the labels that are annotated in a case, from its labels in the table's values."""
-    if section.annotated == "all":
+def annotated_labels(pair: Pair, named: Volume, labels: LabelTable, section: DataSection) -> tuple[int, ...]:
+    """Return the values of the labels that are annotated in a case: what a table says, or its labels (``named``)."""
+    if pair.annotated is not None:
+        return pair.annotated
+    if section.annotated != "present":
         return labels.values
     present = set(np.unique(named.array).tolist())
     return tuple(value for value in labels.values if value in present)
@@ -235,22 +156,3 @@ def _resample_classes(classes: Volume, target: Geometry, values: Sequence[int]) 
         best[wins] = value
         share[wins] = found[wins]
     return Volume(best, target)
-
-
-def _matching(folder: Path, pattern: str) -> dict[str, Path]:
-    before, after = pattern.split("{case}")
-    found = {}
-    for path in sorted(folder.glob(f"{before}*{after}")):
-        name = path.relative_to(folder).as_posix()
-        found[name[len(before) : len(name) - len(after)]] = path
-    return found
-
-
-def _grid(geometry: Geometry) -> str:
-    size, spacing = geometry.size, geometry.spacing
-    return f"{size[0]} x {size[1]} x {size[2]} voxels of {spacing[0]:.3g} x {spacing[1]:.3g} x {spacing[2]:.3g} mm"
-
-
-def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:5])
-    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"

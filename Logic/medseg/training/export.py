@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
+import math
+import shutil
+import zipfile
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from medseg.metrics import dice_per_label
+from medseg.files import atomic_path, write_error
 from medseg.models import (
     FitInPlane,
     InputSlot,
@@ -19,14 +18,12 @@ from medseg.models import (
     ScalePercentiles,
     ScaleRange,
     Window,
-    load_network,
-    read_package,
     write_package,
 )
-from medseg.progress import NO_PROGRESS, Progress
+from medseg.models.placing import folder_beside, replace_folder
 from medseg.segmentation.stacks import stacking_axis
-from medseg.training.data import annotated_labels, translated
-from medseg.volumes import read_labelmap, read_volume
+from medseg.training.card import training_card
+from medseg.training.evaluation import figures, mean_of_means
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,18 +32,11 @@ if TYPE_CHECKING:
     from torch import nn
 
     from medseg.labels import LabelTable
-    from medseg.training.data import Pair
-    from medseg.training.recipe import DataSection, IntensityStep, Recipe
+    from medseg.training.evaluation import CaseResult
+    from medseg.training.recipe import IntensityStep, Recipe
 
-
-@dataclass(frozen=True)
-class CaseResult:
-    """The agreement of one label of one case that was not trained on, at full resolution."""
-
-    case: str
-    label: str
-    dice: float
-    seconds: float
+PICTURE = "preview.png"
+"""The picture of a package, beside its card."""
 
 
 def preprocessing_of(recipe: Recipe) -> Preprocessing:
@@ -69,16 +59,20 @@ def export_package(
     *,
     results: Sequence[CaseResult] = (),
     trained_on: int = 0,
+    kept_aside: Sequence[str] = (),
     earlier: Mapping[str, float] | None = None,
     measured: Measured | None = None,
     spacings: Sequence[tuple[float, float, float]] = (),
+    picture: Path | None = None,
+    epochs: int | None = None,
 ) -> Path:
     """Write the network as a model package to ``folder``, replacing an earlier one, and return the folder.
 
     Weights are stored as float16, which halves the file; the figures in ``results`` are those of the stored weights.
     ``earlier`` are figures of the weights that the run started from; the card says so when they stand in for results.
     ``spacings`` are those of the training cases on the network's grid (mm); of a network that stacks slices the package
-    carries the range of their distances.
+    carries the range of their distances. ``kept_aside`` names the cases that were not trained on, ``picture`` is a PNG
+    for the card, and ``epochs`` says how far a run has come that was not finished.
     """
     about = recipe.package
     write_package(
@@ -88,7 +82,7 @@ def export_package(
         description=about.description,
         version=about.version,
         license=about.license,
-        inputs=[InputSlot(about.input_name, about.modality, about.input_description, about.minimum_slices)],
+        inputs=[InputSlot(one.name, one.modality, one.description, about.minimum_slices) for one in about.slots],
         labels=labels,
         network_target=recipe.network.target,
         network_arguments=recipe.network.arguments,
@@ -99,16 +93,28 @@ def export_package(
         instances=about.instances.build() if about.instances else None,
         slice_spacing_range=slice_spacings_of(recipe, spacings),
         measured=measured,
-        metrics=_metrics(results) or earlier,
+        metrics=metrics_of(results, labels) or earlier,
         anatomy=about.anatomy,
         authors=about.authors,
         copyright=about.copyright,
         citation=about.citation,
         data_source=about.data_sources,
-        card=_card(recipe, results, trained_on, has_earlier=bool(earlier)),
+        card=training_card(
+            recipe,
+            labels,
+            results,
+            trained_on=trained_on,
+            kept_aside=kept_aside,
+            has_earlier=bool(earlier),
+            picture=PICTURE if picture else None,
+            epochs=epochs,
+        ),
         half=True,
         overwrite=True,
     )
+    if picture:
+        with atomic_path(folder / "docs" / PICTURE) as path:
+            shutil.copyfile(picture, path)
     return folder
 
 
@@ -117,32 +123,6 @@ def slice_spacings_of(recipe: Recipe, spacings: Sequence[tuple[float, float, flo
     axis = stacking_axis(recipe.network.target, recipe.network.arguments)
     along = [] if axis is None else [spacing[axis] for spacing in spacings]
     return (min(along), max(along)) if along else None
-
-
-def evaluate(
-    folder: Path, pairs: Sequence[Pair], labels: LabelTable, section: DataSection, *, progress: Progress = NO_PROGRESS
-) -> list[CaseResult]:
-    """Segment each image with the package, as a user would, and compare with its labels on the image's own grid.
-
-    Labels that are not annotated in a case have no result there.
-    """
-    from medseg.segmentation import SegmentOptions, segment
-
-    package = read_package(folder)
-    network = load_network(package)
-    results = []
-    for number, pair in enumerate(pairs):
-        image, truth = read_volume(pair.image), translated(read_labelmap(pair.label), section)
-        start = time.perf_counter()
-        found = segment([image], package, SegmentOptions(device="cpu", statistics=False), network=network).labelmap
-        seconds = time.perf_counter() - start
-        annotated = annotated_labels(truth, labels, section)
-        values = dice_per_label(found.array, truth.array, annotated)
-        results += [
-            CaseResult(pair.case, label.name, values[label.value], seconds) for label in labels if label.value in values
-        ]
-        progress.update((number + 1) / len(pairs), f"Measured {pair.case}")
-    return results
 
 
 def _step(step: IntensityStep) -> Any:
@@ -156,35 +136,58 @@ def _step(step: IntensityStep) -> Any:
     return kind(**{name: arguments[name] for name in names})
 
 
-def _metrics(results: Sequence[CaseResult]) -> dict[str, float]:
-    if not results:
+def metrics_of(results: Sequence[CaseResult], labels: LabelTable) -> dict[str, float]:
+    """Return the figures of a package: over all structures, and the mean Dice of each when there are several.
+
+    ``mean_dice``, ``mean_surface_dice`` and ``mean_hd95_mm`` are means over the structures of their means over cases;
+    ``worst_dice`` is the lowest of any structure in any case, ``lowest_structure_dice`` the lowest of their means.
+    """
+    structures = figures(results, labels)
+    if not structures:
         return {}
-    values = [result.dice for result in results]
-    return {"mean_dice": round(float(np.mean(values)), 4), "worst_dice": round(min(values), 4)}
+    overlap, surface, distance = mean_of_means(structures)
+    found = {
+        "mean_dice": overlap,
+        "worst_dice": min(structure.dice.worst for structure in structures),
+        "mean_surface_dice": surface,
+        "mean_hd95_mm": distance,
+    }
+    if len(structures) > 1:
+        found["lowest_structure_dice"] = min(structure.dice.mean for structure in structures)
+        found |= {f"dice {structure.label}": structure.dice.mean for structure in structures}
+    return {name: round(value, 4) for name, value in found.items() if not math.isnan(value)}
 
 
-def _card(recipe: Recipe, results: Sequence[CaseResult], trained_on: int, *, has_earlier: bool) -> str:
-    settings = recipe.optimisation
-    lines = [
-        "## Training",
-        "",
-        f"Data: {recipe.package.data_sources}.",
-        f"{trained_on} cases, {settings.epochs} epochs of {settings.steps_per_epoch} steps, seed {recipe.seed}.",
-    ]
-    if recipe.start_from is not None:
-        lines.append("The run started from the weights of an earlier stage.")
-    if results:
-        lines += ["", f"## Dice on the {len({r.case for r in results})} cases that were not trained on", ""]
-        lines += ["| case | structure | Dice |", "|---|---|---|"]
-        lines += [f"| {r.case} | {r.label} | {r.dice:.3f} |" for r in sorted(results, key=lambda r: r.dice)]
-    elif has_earlier:
-        lines += [
-            "",
-            "The figures above were measured on the weights of the earlier stage, with cases that it had not seen. The",
-            "weights in this package have been trained on these cases too: no unseen case is left to measure them on.",
-        ]
-    else:
-        lines += ["", "These weights have not been measured on cases that they were not trained on."]
-    if recipe.package.limits:
-        lines += ["", "## Limits", "", recipe.package.limits]
-    return "\n".join(lines)
+def place_package(package: Path, target: Path) -> Path:
+    """Put a copy of a package where the user wants it, and return where it is.
+
+    A name that ends in ``.zip`` becomes an archive that ``medseg.models.import_zip`` takes; anything else is a folder
+    into which the package goes under its own name, replacing an older one.
+
+    Raises
+    ------
+    WriteError
+        When it cannot be written; what stood there before is untouched.
+    """
+    if target.suffix.lower() == ".zip":
+        _make_parent(target)
+        with atomic_path(target) as path, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for file in sorted(package.rglob("*")):
+                if file.is_file():
+                    archive.write(file, f"{package.name}/{file.relative_to(package).as_posix()}")
+        return target.resolve()
+    placed = target / package.name
+    if placed.resolve() == package.resolve():
+        return placed.resolve()
+    with folder_beside(target) as temporary:
+        draft = temporary / "copy"
+        shutil.copytree(package, draft)
+        replace_folder(draft, placed, temporary)
+    return placed.resolve()
+
+
+def _make_parent(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise write_error(path.parent, error) from error

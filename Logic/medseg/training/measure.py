@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 from medseg.models import Measured, read_package
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 
-def measure_cost(package: Path, image: Path) -> Measured | None:
-    """Segment ``image`` once with ``package`` on the CPU and return seconds and memory; ``None`` when that failed."""
-    command = [sys.executable, "-m", "medseg.training.measure", str(package), str(image)]
+def measure_cost(package: Path, images: Sequence[Path]) -> Measured | None:
+    """Segment a case once with ``package`` on the CPU and return seconds and memory; ``None`` when that failed."""
+    command = [sys.executable, "-m", "medseg.training.measure", str(package), *(str(image) for image in images)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
         return None
@@ -40,18 +41,18 @@ def main(arguments: list[str]) -> None:
     from medseg.segmentation import SegmentOptions, segment
     from medseg.volumes import read_volume
 
-    folder, path = arguments
+    folder, *paths = arguments
     package = read_package(folder)
-    image = read_volume(path)
+    images = [read_volume(path) for path in paths]
     network = load_network(package)
     memory, start = peak_memory(), time.perf_counter()
-    result = segment([image], package, SegmentOptions(device="cpu"), network=network)
+    result = segment(images, package, SegmentOptions(device="cpu"), network=network)
     seconds = time.perf_counter() - start - result.timings.get("imports", 0.0)
     line = {
         "seconds": round(seconds, 1),
         "memory_mb": round((peak_memory() - memory) / 1e6),
-        "size": image.geometry.size,
-        "spacing": image.geometry.spacing,
+        "size": images[0].geometry.size,
+        "spacing": images[0].geometry.spacing,
     }
     sys.stdout.write(json.dumps(line) + "\n")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,32 +18,63 @@ from medseg.training.objectives import AnyLoss, DiceCESection
 from medseg.training.section import Section
 
 
+class AnnotationTable(Section):
+    """A table (CSV) that says which labels are annotated in which case: one line a case, a column ``case``, and one
+    column a label with 0, "no" or nothing where it is not annotated.
+
+    ``table`` is looked for beside the data and then beside the recipe; without it the columns are those of the CSV of
+    pairs. ``columns`` names the column of each label; without it a column is found by the label's name or value,
+    also after the words "voxels of" or "annotated".
+    """
+
+    table: str | None = None
+    columns: dict[Annotated[int, Field(ge=1)], str] | None = None
+
+
 class DataSection(Section):
     """Which files are pairs and which of them are kept for validation.
 
-    ``image`` and ``label`` are file names in the data folder with ``{case}`` in place of the name of the case.
+    ``image`` and ``label`` are file names in the data folder with ``{case}`` in place of the name of the case; several
+    images of a case are a list of names, one for each input of the package. ``csv`` is a table of pairs instead
+    (relative to the recipe); ``--data`` may name another folder or table.
+
     The cases, in order of their names and shuffled with the recipe's seed, are dealt into ``folds`` parts; part
     ``fold`` is never trained on. ``folds: 1`` trains on everything and measures nothing on unseen cases.
+    ``validation`` lists the cases to keep aside by name instead, and so does a column ``split`` of the CSV.
 
     ``values`` translates the values of the label files into those of the label table; what it does not list becomes
     background. ``annotated`` "present" says that a label without a voxel in a case is not annotated there (and not
-    absent), so that it is neither trained nor measured. ``instances`` names labels of the table whose values in the
-    files number their instances (vertebrae, ribs).
+    absent), so that it is neither trained nor measured; a table says it case by case. ``allow_empty`` lets cases in
+    that hold none of the labels. ``instances`` names labels of the table whose values in the files number their
+    instances (vertebrae, ribs).
+
+    ``cache_gb`` is the memory that prepared cases may take; the others wait on the disk. Without it, half of what is
+    free when the run starts.
     """
 
-    image: str
-    label: str
+    image: str | tuple[str, ...] | None = None
+    label: str | None = None
+    csv: str | None = None
     folds: Annotated[int, Field(ge=1)] = 5
     fold: Annotated[int, Field(ge=0)] = 0
+    validation: tuple[str, ...] | None = None
     values: dict[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] | None = None
-    annotated: Literal["all", "present"] = "all"
+    annotated: Literal["all", "present"] | AnnotationTable = "all"
+    allow_empty: bool = False
     instances: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    cache_gb: Annotated[float, Field(ge=0)] | None = None
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """The patterns of the images, one for each input."""
+        return (self.image,) if isinstance(self.image, str) else self.image or ()
 
     @field_validator("image", "label")
     @classmethod
-    def _has_case(cls, pattern: str) -> str:
-        if pattern.count("{case}") != 1:
-            raise ValueError("must hold {case} exactly once, for example '{case}.nii.gz'")
+    def _has_case(cls, pattern: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+        for one in (pattern,) if isinstance(pattern, str) else pattern or ():
+            if one.count("{case}") != 1:
+                raise ValueError("must hold {case} exactly once, for example '{case}.nii.gz'")
         return pattern
 
     @model_validator(mode="after")
@@ -153,7 +185,11 @@ class AugmentationSection(Section):
 
 
 class OptimisationSection(Section):
-    """Optimiser and length of the run (AdamW, linear warm-up, cosine decay to zero)."""
+    """Optimiser and length of the run (AdamW, linear warm-up, cosine decay to zero).
+
+    A step of ``steps_per_epoch`` is one batch in each process; ``accumulate`` of them move the weights once, and
+    ``warmup_steps`` counts these moves.
+    """
 
     epochs: Annotated[int, Field(ge=1)]
     steps_per_epoch: Annotated[int, Field(ge=1)]
@@ -169,9 +205,39 @@ class OptimisationSection(Section):
     validate_every: Annotated[int, Field(ge=1)] = 5
     workers: Annotated[int, Field(ge=0)] = 1
 
+    @model_validator(mode="after")
+    def _whole_moves(self) -> OptimisationSection:
+        if self.steps_per_epoch % self.accumulate:
+            raise ValueError(f"steps_per_epoch must be a multiple of accumulate ({self.accumulate})")
+        return self
+
+    @property
+    def moves(self) -> int:
+        """How often the weights are changed in the whole run."""
+        return self.epochs * self.steps_per_epoch // self.accumulate
+
+
+class EvaluationSection(Section):
+    """How the cases kept aside are measured: the tolerance of the surface Dice, in mm."""
+
+    tolerance_mm: Annotated[float, Field(gt=0)] = 2.0
+
+
+class InputSection(Section):
+    """One of several images that the model takes, in the order of ``data.image``."""
+
+    name: str
+    modality: str = ""
+    description: str = ""
+
 
 class PackageSection(Section):
-    """What the exported package says about itself."""
+    """What the exported package says about itself.
+
+    A model of one image is described by ``modality``, ``input_name`` and ``input_description``, one of several by
+    ``inputs``. ``picture`` puts a picture of a case kept aside into the package (the licence of the data must allow
+    it); ``case_names`` lets the card name the cases, which may be the names of patients.
+    """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
     version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")]
@@ -181,6 +247,7 @@ class PackageSection(Section):
     modality: str
     input_name: str = "Volume"
     input_description: str = ""
+    inputs: tuple[InputSection, ...] = ()
     minimum_slices: Annotated[int, Field(ge=1)] = 8
     authors: str
     copyright: str
@@ -188,9 +255,17 @@ class PackageSection(Section):
     citation: str = ""
     data_sources: str
     limits: str = ""
+    picture: bool = False
+    case_names: bool = False
     largest_component: bool = False
     fill_holes: bool = False
     instances: InstancesSection | None = None
+
+    @property
+    def slots(self) -> tuple[InputSection, ...]:
+        """The images that the model takes."""
+        only = InputSection(name=self.input_name, modality=self.modality, description=self.input_description)
+        return self.inputs or (only,)
 
 
 class Recipe(Section):
@@ -207,10 +282,26 @@ class Recipe(Section):
     augmentation: AugmentationSection = AugmentationSection()
     loss: AnyLoss = DiceCESection()
     optimisation: OptimisationSection
+    evaluation: EvaluationSection = EvaluationSection()
+
+    @model_validator(mode="after")
+    def _an_image_for_each_input(self) -> Recipe:
+        images, slots = self.data.images, self.package.slots
+        if images and len(images) != len(slots):
+            raise ValueError(f"data.image names {len(images)} images and the package has {len(slots)} inputs")
+        return self
 
     def digest(self) -> str:
-        """Return a hash of everything that makes two runs the same run; a checkpoint goes on only with its own."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+        """Return a hash of everything that makes two runs the same run; a checkpoint goes on only with its own.
+
+        What the package says about itself, how it is measured, where the files lie and how many are kept in memory
+        change no weight. Keys at their default are left out, so that a new key does not end an old run.
+        """
+        content = self.model_dump(mode="json", exclude_defaults=True, exclude={"package", "evaluation"})
+        for name in ("image", "label", "csv", "cache_gb"):
+            content["data"].pop(name, None)
+        content["optimisation"].pop("workers", None)
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def read_recipe(path: str | Path) -> Recipe:

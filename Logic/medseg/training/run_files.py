@@ -135,7 +135,7 @@ class RunFiles:
     def __init__(self, output: Path, *, writes: bool = True) -> None:
         self._output, self._writes = output, writes
         self._written = self._looked = -math.inf
-        self._stop = False
+        self._stop = self._begun = False
         now = _now()
         self._state = RunState(pid=os.getpid(), host=socket.gethostname(), started=now, updated=now)
 
@@ -175,18 +175,25 @@ class RunFiles:
         return self._stop
 
     def end(self, state: Literal["finished", "failed", "cancelled"], message: str, advice: str = "") -> None:
-        """Write the last state and the last line of the progress."""
+        """Write the last state, and the last line of the progress when this run has begun it."""
         if not self._writes:
             return
         done: dict[str, Any] = {"stage": "done", "fraction": 1.0} if state == "finished" else {}
         self.update(state=state, message=message, advice=advice, eta_seconds=None, **done)
-        self.append("end", state=state, message=message)
+        if self._begun:
+            self.append("end", state=state, message=message)
         (self._output / STOP).unlink(missing_ok=True)
+
+    def fail(self, message: str, advice: str = "") -> None:
+        """Write that the run has failed; a helping process does so too, because the first one will not know why."""
+        self._writes = True
+        self.end("failed", message, advice)
 
     def append(self, kind: str, **entry: Any) -> None:
         """Append a line to ``progress.jsonl``; numbers that are not finite become null."""
         if not self._writes:
             return
+        self._begun = True
         line = _json({"kind": kind, "time": _now(), **entry})
         with (self._output / PROGRESS).open("a", encoding="utf-8") as stream:
             stream.write(line + "\n")

@@ -2,46 +2,48 @@
 
 from __future__ import annotations
 
-import csv
-import ctypes
+import contextlib
 import json
-import logging
-import sys
 import time
-import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import lightning
-import torch
-from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger
+from typing import TYPE_CHECKING
 
 from medseg.device import choose_device
-from medseg.errors import Cancelled, MedSegError, ModelError, RecipeError, TrainingError
+from medseg.errors import Cancelled, MedSegError, RecipeError, TrainingError
 from medseg.files import atomic_path
-from medseg.labels import LabelTable, read_labels
-from medseg.networks import build_network
 from medseg.progress import NO_PROGRESS, Progress
-from medseg.training.augmentation import PatchSampler
-from medseg.training.data import Pair, PreparedCase, find_pairs, prepare, read_pair, split_pairs
-from medseg.training.export import CaseResult, evaluate, export_package, preprocessing_of
-from medseg.training.instances import check_instances_exist
+from medseg.training.checks import write_facts
+from medseg.training.evaluation import CaseResult, evaluate, write_results
+from medseg.training.export import export_package, place_package
+from medseg.training.fitting import CHECKPOINT, Hardware, fit, new_trainer
+from medseg.training.loading import TrainingData
 from medseg.training.measure import measure_cost
-from medseg.training.module import TrainingData, TrainingModule
+from medseg.training.module import TrainingModule
+from medseg.training.pairs import find_pairs, split_pairs
+from medseg.training.preparation import prepare_cases
 from medseg.training.recipe import Recipe, read_recipe
+from medseg.training.recording import Recorder
+from medseg.training.report import REPORT, RESULT_FOLDER, Report, draw_picture
+from medseg.training.run_files import RunFiles, read_state
+from medseg.training.setup import (
+    checkpoint_to_resume,
+    figures_of_the_start,
+    labels_of,
+    new_network,
+    try_network,
+    write_stamp,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
-    from torch import nn
+    from medseg.labels import LabelTable
+    from medseg.training.pairs import Pair
 
-_LOG = logging.getLogger(__name__)
-
-CHECKPOINT = "last.ckpt"
-LARGEST_CLASS = 255
-"""Class indices are held as unsigned 8-bit integers."""
+SPLIT, FACTS, RESULTS = "split.json", "cases.csv", "evaluation.csv"
+_PREPARED, _TRAINED, _MEASURED = 0.05, 0.92, 0.98
+"""Parts of the whole run, for its progress (our choice)."""
 
 
 @dataclass(frozen=True)
@@ -53,297 +55,209 @@ class TrainingResult:
     package
         Folder of the exported model package.
     cases
-        Dice of every case that was not trained on, at the full resolution of its image.
+        The figures of every case that was not trained on, at the full resolution of its image.
     seconds
         Time of this call (a resumed run counts from its last start).
+    report
+        The page on the run; ``None`` where it could not be drawn.
+    exported
+        Where the package was also put, as asked for.
     """
 
     package: Path
     cases: tuple[CaseResult, ...]
     seconds: float
+    report: Path | None = None
+    exported: Path | None = None
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What the steps of a run share."""
+
+    recipe_path: Path
+    recipe: Recipe
+    labels: LabelTable
+    training: Sequence[Pair]
+    validation: Sequence[Pair]
+    output: Path
+    hardware: Hardware
+    files: RunFiles
+    progress: Progress
 
 
 def train(
     recipe_path: Path,
-    data: Path,
+    data: Path | None,
     output: Path,
     *,
     resume: bool = True,
-    device: str = "auto",
+    hardware: Hardware | None = None,
+    export: Path | None = None,
     progress: Progress = NO_PROGRESS,
-) -> TrainingResult:
+) -> TrainingResult | None:
     """See :func:`medseg.training.run_training`."""
     start = time.monotonic()
-    recipe_path, data, output = Path(recipe_path), Path(data), Path(output)
-    recipe = read_recipe(recipe_path)
-    labels = _read_labels(recipe_path, recipe)
-    network = _new_network(recipe_path, recipe, labels)
-    pairs = find_pairs(data, recipe.data)
-    training_pairs, validation_pairs = split_pairs(pairs, recipe.data, recipe.seed)
-    checkpoint = _checkpoint_to_resume(output, recipe, resume=resume)
+    recipe_path, output, hardware = Path(recipe_path), Path(output), hardware or Hardware()
+    with _told(output, hardware, progress) as (files, told):
+        recipe = read_recipe(recipe_path)
+        files.update(recipe=recipe.package.name, epochs=recipe.optimisation.epochs)
+        labels = labels_of(recipe_path, recipe)
+        pairs = find_pairs(data, recipe.data, labels=labels, recipe_folder=recipe_path.parent)
+        training, validation = split_pairs(pairs, recipe.data, recipe.seed)
+        run = _Run(recipe_path, recipe, labels, training, validation, output, hardware, files, told)
+        return _train(run, start, resume=resume, export=export)
 
-    progress.update(0.0, "Reading and checking the cases")
-    cases = _prepare_all([*training_pairs, *validation_pairs], labels, recipe, progress.part(0.0, 0.05))
-    training, validation = cases[: len(training_pairs)], cases[len(training_pairs) :]
-    _write_split(output, training_pairs, validation_pairs)
 
-    classes = labels.values[-1] + 1
-    module = TrainingModule(network, recipe, classes, output)
-    sampler = PatchSampler(recipe.window, recipe.augmentation, recipe.optimisation.foreground_patches)
-    chosen = choose_device(device)
-    _fit(
-        module,
-        TrainingData(recipe, training, validation, sampler),
+def _train(run: _Run, start: float, *, resume: bool, export: Path | None) -> TrainingResult | None:
+    recipe, labels, files, output = run.recipe, run.labels, run.files, run.output
+    network = new_network(run.recipe_path, recipe, labels)
+    device = choose_device(run.hardware.device).device
+    checkpoint = checkpoint_to_resume(output, recipe) if resume else None
+    module = TrainingModule(network, recipe, labels, output)
+    report = Report(output, recipe, labels, started=start)
+    trainer = new_trainer(recipe, run.hardware, output, callbacks=[], resumed=checkpoint is not None)
+    if run.hardware.is_first:
+        try_network(network, recipe, labels, device)
+        if checkpoint is None:
+            (output / CHECKPOINT).unlink(missing_ok=True)
+        write_stamp(output, run.recipe_path, recipe)
+    cases = prepare_cases(
+        run.training,
+        run.validation,
         recipe,
-        output,
-        accelerator="gpu" if chosen.device.startswith("cuda") else "cpu",
-        checkpoint=checkpoint,
-        progress=progress.part(0.05, 0.95),
+        labels,
+        output=output,
+        processes=run.hardware.processes,
+        is_first=run.hardware.is_first,
+        progress=run.progress.part(0.0, _PREPARED),
     )
+    report.facts = cases.facts
+    if run.hardware.is_first:
+        _write_split(output, run.training, run.validation)
+        write_facts(cases.facts, labels, output / FACTS)
+        facts = {"training_cases": len(run.training), "validation_cases": len(run.validation), "device": device}
+        fitting = run.progress.part(_PREPARED, _TRAINED)
+        recorder = Recorder(files, fitting, recipe, labels, report=lambda: _draw(report, files), facts=facts)
+        trainer.callbacks.insert(0, recorder)
+    fit(trainer, module, TrainingData(recipe, cases.training, cases.validation), checkpoint)
+    if not run.hardware.is_first:
+        return None
+    spacings = cases.spacings
+    cases.cache.close()
+    return _finish(run, module, report, spacings=spacings, export=export)
 
-    progress.update(0.95, "Measuring on the cases kept aside")
-    spacings = [case.spacing for case in training]
-    package = export_package(
-        module.average, recipe, labels, output / recipe.package.name, trained_on=len(training), spacings=spacings
+
+def _finish(
+    run: _Run,
+    module: TrainingModule,
+    report: Report,
+    *,
+    spacings: list[tuple[float, float, float]],
+    export: Path | None,
+) -> TrainingResult:
+    recipe, labels, files, output = run.recipe, run.labels, run.files, run.output
+    files.update(stage="evaluating", eta_seconds=None)
+    kept_aside = [pair.case for pair in run.validation]
+    package = output / recipe.package.name
+    export_package(
+        module.average, recipe, labels, package, trained_on=len(run.training), kept_aside=kept_aside, spacings=spacings
     )
     # Measured with the package as it is stored, through the pipeline, then written again with its figures.
-    results = evaluate(package, validation_pairs, labels, recipe.data, progress=progress.part(0.95, 0.99))
-    package = export_package(
+    results = evaluate(
+        package,
+        run.validation,
+        labels,
+        recipe.data,
+        tolerance_mm=recipe.evaluation.tolerance_mm,
+        device=run.hardware.device,
+        keep=output / RESULT_FOLDER,
+        progress=run.progress.part(_TRAINED, _MEASURED),
+    )
+    write_results(results, output / RESULTS)
+    run.progress.update(_MEASURED, "Measuring the cost of a run")
+    export_package(
         module.average,
         recipe,
         labels,
         package,
         results=results,
-        trained_on=len(training),
-        earlier=_figures_of_the_start(recipe_path, recipe),
-        measured=measure_cost(package, (validation_pairs or training_pairs)[0].image),
+        trained_on=len(run.training),
+        kept_aside=kept_aside,
+        earlier=figures_of_the_start(run.recipe_path.parent, recipe),
+        measured=measure_cost(package, (run.validation or run.training)[0].images),
         spacings=spacings,
+        picture=_picture(run, results),
     )
-    _write_results(output, results)
-    progress.update(1.0, "Done")
-    return TrainingResult(package, tuple(results), time.monotonic() - start)
+    run.progress.update(0.99, "Drawing the report")
+    report.results, report.pairs, report.package = results, run.validation, package
+    drawn = _draw(report, files)
+    exported = None if export is None else place_package(package, export)
+    files.update(package=recipe.package.name, exported=None if exported is None else str(exported))
+    run.progress.update(1.0, "Done")
+    return TrainingResult(
+        package, tuple(results), time.monotonic() - report.started, output / REPORT if drawn else None, exported
+    )
 
 
-def _read_labels(recipe_path: Path, recipe: Recipe) -> LabelTable:
-    try:
-        labels = read_labels(recipe_path.parent / recipe.labels)
-    except MedSegError as error:
-        raise RecipeError(f"The recipe's label table cannot be used: {error.message}", advice=error.advice) from error
-    if labels.values[-1] > LARGEST_CLASS:
-        raise RecipeError(
-            f"The label table holds the value {labels.values[-1]}, and training takes values up to {LARGEST_CLASS}.",
-            advice="Number the labels from 1; channel v of the network becomes the label of value v.",
-        )
-    check_instances_exist(recipe, labels)
-    return labels
-
-
-def _new_network(recipe_path: Path, recipe: Recipe, labels: LabelTable) -> nn.Module:
-    lightning.seed_everything(recipe.seed, workers=True, verbose=False)
-    expected = labels.values[-1] + 1
-    declared = recipe.network.arguments.get("out_channels")
-    if declared is not None and declared != expected:
-        raise RecipeError(
-            f"The network has {declared} output channels, but the label table needs {expected} (with background).",
-            advice="Set network.arguments.out_channels accordingly.",
-        )
-    try:
-        network = build_network(recipe.network.target, recipe.network.arguments)
-    except ModelError as error:
-        raise RecipeError(error.message, advice="Correct network.target and network.arguments.") from error
-    if recipe.start_from is not None:
-        _load_weights(network, recipe_path.parent / recipe.start_from)
-    return network
-
-
-def _figures_of_the_start(recipe_path: Path, recipe: Recipe) -> Mapping[str, float] | None:
-    from medseg.models import read_package
-
-    return None if recipe.start_from is None else read_package(recipe_path.parent / recipe.start_from).metrics
-
-
-def _load_weights(network: nn.Module, folder: Path) -> None:
-    from medseg.models import load_network, read_package
-
-    try:
-        weights = load_network(read_package(folder), "cpu").state_dict()
-        network.load_state_dict(weights)
-    except ModelError as error:
-        raise RecipeError(f"start_from cannot be used: {error.message}", advice=error.advice) from error
-    except RuntimeError as error:
-        raise RecipeError(
-            f"The weights of {folder.name} do not fit the recipe's network.",
-            advice="Give start_from a package that was trained with the same network and arguments.",
-        ) from error
-
-
-def _checkpoint_to_resume(output: Path, recipe: Recipe, *, resume: bool) -> Path | None:
+@contextlib.contextmanager
+def _told(output: Path, hardware: Hardware, progress: Progress) -> Iterator[tuple[RunFiles, Progress]]:
+    """Make the output folder, and tell in its files how the run goes and how it ends, whichever way."""
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RecipeError(
             f"The output folder {output} cannot be made: {error.strerror}.", advice="Choose another with --output."
         ) from error
-    checkpoint, stamp = output / CHECKPOINT, output / "recipe.json"
-    if not checkpoint.is_file():
-        resume = False
-    elif resume and (not stamp.is_file() or json.loads(stamp.read_text()).get("digest") != recipe.digest()):
+    other = read_state(output)
+    if hardware.is_first and other is not None and other.alive:
         raise TrainingError(
-            f"{output} holds a run of another recipe.",
-            advice="Choose an empty output folder, or start over in this one with --no-resume.",
+            f"A run is going on in {output} (process {other.pid}).",
+            advice="Wait for it, stop it, or choose another output folder.",
         )
-    if not resume:
-        checkpoint.unlink(missing_ok=True)
-        with atomic_path(stamp) as path:
-            path.write_text(json.dumps({"digest": recipe.digest(), "recipe": recipe.model_dump(mode="json")}, indent=2))
-        return None
-    _LOG.info("Going on from %s", checkpoint)
-    return checkpoint
+    files = RunFiles(output, writes=hardware.is_first)
+    files.start()
 
+    def report(fraction: float, text: str) -> None:
+        files.update(fraction=fraction, message=text)
+        progress.update(fraction, text)
 
-def _prepare_all(pairs: Sequence[Pair], labels: LabelTable, recipe: Recipe, progress: Progress) -> list[PreparedCase]:
-    # Every case is read and checked before the first step: a bad one must not end a run at night.
-    preprocessing = preprocessing_of(recipe)
-    prepared = []
-    for number, pair in enumerate(pairs):
-        image, label = read_pair(pair, labels, recipe.data)
-        prepared.append(
-            prepare(
-                pair,
-                image,
-                label,
-                labels=labels,
-                section=recipe.data,
-                preprocessing=preprocessing,
-                seed=recipe.seed,
-            )
-        )
-        progress.update((number + 1) / len(pairs), f"Read {pair.case}")
-    return prepared
+    def cancelled() -> bool:
+        progress.check()
+        return files.stop_requested()
 
-
-def _fit(
-    module: TrainingModule,
-    data: TrainingData,
-    recipe: Recipe,
-    output: Path,
-    *,
-    accelerator: str,
-    checkpoint: Path | None,
-    progress: Progress,
-) -> None:
-    settings = recipe.optimisation
-    if accelerator == "cpu":
-        _keep_freed_memory()
-    # Lightning's notes on devices and its advertisements are not for our users; its warnings are.
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    trainer = lightning.Trainer(
-        accelerator=accelerator,
-        devices=1 if accelerator == "cpu" else "auto",
-        max_epochs=settings.epochs,
-        accumulate_grad_batches=settings.accumulate,
-        gradient_clip_val=settings.gradient_clip,
-        precision=_precision(settings.precision, accelerator),
-        check_val_every_n_epoch=settings.validate_every,
-        num_sanity_val_steps=0,
-        log_every_n_steps=min(10, settings.steps_per_epoch),
-        logger=_loggers(output, resumed=checkpoint is not None),
-        callbacks=[
-            ModelCheckpoint(
-                dirpath=output,
-                filename=CHECKPOINT.removesuffix(".ckpt"),
-                enable_version_counter=False,
-                save_on_train_epoch_end=True,
-            ),
-            LearningRateMonitor("epoch"),
-            _Reporter(progress, settings.epochs, settings.steps_per_epoch),
-        ],
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=accelerator != "cpu",
-    )
-    with warnings.catch_warnings():
-        # Two loader processes on two cores would starve the network; Lightning's advice to add more is wrong there.
-        warnings.filterwarnings("ignore", ".*does not have many workers.*")
-        warnings.filterwarnings("ignore", ".*exists and is not empty.*")
-        warnings.filterwarnings("ignore", ".*in eval mode at the start of training.*")
-        warnings.filterwarnings("ignore", ".*LeafSpec.*")
-        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    if trainer.interrupted:
-        raise Cancelled
-
-
-def _keep_freed_memory() -> None:
-    """Let glibc keep the large blocks that a step frees for the next step.
-
-    By default it maps each large tensor anew and the kernel clears its pages every time. Measured on two cores with a
-    3D U-Net: a step took 0.62 s instead of 1.2 to 1.7 s.
-    """
-    if not sys.platform.startswith("linux"):
-        return
-    library = ctypes.CDLL(None)
-    if hasattr(library, "mallopt"):
-        never_map, never_trim = (-4, 0), (-1, -1)  # M_MMAP_MAX and M_TRIM_THRESHOLD of malloc.h
-        library.mallopt(*never_map)
-        library.mallopt(*never_trim)
-
-
-def _precision(wanted: str, accelerator: str) -> Any:
-    if wanted != "auto":
-        return {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[wanted]
-    if accelerator == "gpu":
-        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
-    # Measured with a 3D U-Net: in bfloat16 a step takes a third of the time on a Xeon with AMX, half of it on an EPYC
-    # with AVX-512 BF16. Without such instructions it takes longer.
-    capabilities = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-    fast = any(getattr(torch.cpu, name, lambda: False)() for name in capabilities)
-    return "bf16-mixed" if fast else "32-true"
-
-
-def _loggers(output: Path, *, resumed: bool) -> list[Any]:
-    loggers: list[Any] = [CSVLogger(output, name="logs", version="resumed" if resumed else "first")]
     try:
-        from lightning.pytorch.loggers import TensorBoardLogger
+        yield files, Progress(report, cancelled)
+    except (Cancelled, KeyboardInterrupt, SystemExit):
+        # When a helping process fails, Lightning ends this one: the failure has been written by the other.
+        ended = read_state(output)
+        if ended is None or ended.state != "failed":
+            files.end("cancelled", "The run was stopped; the same command goes on with it.")
+        raise
+    except MedSegError as error:
+        files.fail(error.message, error.advice)
+        raise
+    except Exception as error:
+        files.fail(f"The run failed in a way that it should not have ({type(error).__name__}: {error}).")
+        raise
+    files.end("finished", "Done")
 
-        loggers.append(TensorBoardLogger(output, name="tensorboard", version=""))
-    except ModuleNotFoundError:
-        _LOG.info("TensorBoard is not installed; losses are logged as CSV only")
-    return loggers
+
+def _draw(report: Report, files: RunFiles) -> bool:
+    drawn = report.write()
+    if drawn:
+        files.update(report=REPORT)
+    return drawn
 
 
-class _Reporter(Callback):
-    """Passes on how far the run is and stops it when the user asks."""
-
-    def __init__(self, progress: Progress, epochs: int, steps: int) -> None:
-        self._progress, self._epochs, self._steps = progress, epochs, steps
-
-    def on_train_batch_end(
-        self,
-        trainer: lightning.Trainer,
-        _module: Any,
-        _outputs: Any,
-        _batch: Any,
-        batch_idx: int,
-    ) -> None:
-        done = trainer.current_epoch + (batch_idx + 1) / self._steps
-        loss = trainer.callback_metrics.get("loss_step")
-        text = f"Epoch {trainer.current_epoch + 1} of {self._epochs}"
-        if loss is not None:
-            text += f", loss {float(loss):.3f}"
-        dice = trainer.callback_metrics.get("validation_dice")
-        if dice is not None:
-            text += f", validation Dice {float(dice):.3f}"
-        self._progress.update(done / self._epochs, text)
+def _picture(run: _Run, results: Sequence[CaseResult]) -> Path | None:
+    """Draw the case in the middle of the results for the package, when the recipe allows it."""
+    if not (run.recipe.package.picture and results):
+        return None
+    return draw_picture(run.output, run.validation, run.labels, results, run.recipe.package.slots[0].modality)
 
 
 def _write_split(output: Path, training: Sequence[Pair], validation: Sequence[Pair]) -> None:
-    with atomic_path(output / "split.json") as path:
+    with atomic_path(output / SPLIT) as path:
         split = {"training": [p.case for p in training], "validation": [p.case for p in validation]}
-        path.write_text(json.dumps(split, indent=2))
-
-
-def _write_results(output: Path, results: Sequence[CaseResult]) -> None:
-    with atomic_path(output / "evaluation.csv") as path, path.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, ["case", "label", "dice", "seconds"])
-        writer.writeheader()
-        writer.writerows(asdict(result) for result in results)
+        path.write_text(json.dumps(split, indent=2), encoding="utf-8")

@@ -11,6 +11,12 @@ from medseg.volumes import write_labelmap, write_volume
 from support.packages import bright_blob_case
 
 
+@pytest.fixture(autouse=True)
+def no_measured_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process of its own for the cost of a run takes seconds; it has a test of its own."""
+    monkeypatch.setattr("medseg.training.trainer.measure_cost", lambda *_: None)
+
+
 @pytest.fixture(scope="session")
 def a_training_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("blobs")

@@ -11,8 +11,9 @@ import yaml
 from medseg.errors import RecipeError
 from medseg.labels import LabelTable
 from medseg.models import FitInPlane
-from medseg.training.data import Pair, prepare
+from medseg.training.data import prepare
 from medseg.training.export import preprocessing_of
+from medseg.training.pairs import Pair
 from medseg.training.recipe import read_recipe
 from medseg.volumes import Geometry, Volume
 from support.segmentation import label_table

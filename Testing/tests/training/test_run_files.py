@@ -28,6 +28,7 @@ def test_a_run_tells_where_it_is(files: RunFiles, tmp_path: Path) -> None:
     assert (state.state, state.stage, state.epoch, state.fraction) == ("running", "training", 2, 0.4)
     assert state.pid == os.getpid()
     assert state.alive is True
+    files.append("start", epochs=5)
     files.end("finished", "Done")
     state = read_state(tmp_path)
     assert (state.state, state.stage, state.fraction, state.alive) == ("finished", "done", 1.0, False)
@@ -103,10 +104,24 @@ def test_a_request_to_stop_is_seen_once_and_does_not_stop_the_next_run(
     assert not later.stop_requested()
 
 
-def test_a_helping_process_writes_nothing(tmp_path: Path) -> None:
+def test_a_run_that_failed_before_it_began_leaves_the_progress_of_the_one_before(tmp_path: Path) -> None:
+    earlier = RunFiles(tmp_path)
+    earlier.start()
+    earlier.append("epoch", epoch=1)
+    later = RunFiles(tmp_path)
+    later.start()
+    later.fail("The recipe is wrong.", "Correct it.")
+    state = read_state(tmp_path)
+    assert (state.state, state.message, state.advice) == ("failed", "The recipe is wrong.", "Correct it.")
+    assert [entry["kind"] for entry in read_progress(tmp_path)] == ["epoch"]
+
+
+def test_a_helping_process_writes_nothing_but_its_failure(tmp_path: Path) -> None:
     files = RunFiles(tmp_path, writes=False)
     files.start()
     files.update(stage="training")
     files.append("epoch", epoch=1)
     files.end("finished", "Done")
     assert list(tmp_path.iterdir()) == []
+    files.fail("The loss is not a number.")
+    assert read_state(tmp_path).state == "failed"

@@ -1,0 +1,84 @@
+"""``medseg train --export`` of a run that is there: its last checkpoint as a model package."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from medseg.errors import MedSegError, TrainingError
+from medseg.labels import read_labels
+from medseg.models.placing import folder_beside
+from medseg.networks import build_network
+from medseg.progress import NO_PROGRESS, Progress
+from medseg.training.export import export_package, place_package
+from medseg.training.fitting import CHECKPOINT
+from medseg.training.setup import LABELS, stored_recipe
+
+if TYPE_CHECKING:
+    from typing import Any
+
+_PREFIX = "average."
+
+
+def export_last(output: Path, target: Path, *, progress: Progress = NO_PROGRESS) -> Path:
+    """See :func:`medseg.training.export_run`."""
+    output, target = Path(output), Path(target)
+    progress.update(0.0, "Reading the checkpoint")
+    recipe = stored_recipe(output)
+    checkpoint = _checkpoint(output)
+    if recipe is None or checkpoint is None:
+        raise TrainingError(
+            f"{output} holds no run that has finished an epoch.",
+            advice="Give the output folder of a training run with --output.",
+        )
+    epochs = int(checkpoint["epoch"]) + 1
+    finished = output / recipe.package.name
+    if epochs >= recipe.optimisation.epochs and finished.is_dir():
+        return place_package(finished, target)
+    weights = {
+        name.removeprefix(_PREFIX): tensor
+        for name, tensor in checkpoint["state_dict"].items()
+        if name.startswith(_PREFIX)
+    }
+    try:
+        labels = read_labels(output / LABELS)
+        network = build_network(recipe.network.target, recipe.network.arguments)
+        network.load_state_dict(weights)
+    except (MedSegError, RuntimeError) as error:
+        raise TrainingError(
+            f"The run in {output} was made by a version of MedSeg that this one does not understand.",
+            advice="Export it with the version that it was trained with.",
+        ) from error
+    progress.update(0.5, "Writing the package")
+    training, kept_aside = _split(output)
+    with folder_beside(output) as temporary:
+        package = export_package(
+            network,
+            recipe,
+            labels,
+            temporary / recipe.package.name,
+            trained_on=len(training),
+            kept_aside=kept_aside,
+            epochs=epochs,
+        )
+        placed = place_package(package, target)
+    progress.update(1.0, "Done")
+    return placed
+
+
+def _checkpoint(output: Path) -> dict[str, Any] | None:
+    path = output / CHECKPOINT
+    if not path.is_file():
+        return None
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _split(output: Path) -> tuple[list[str], list[str]]:
+    try:
+        split = json.loads((output / "split.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return [], []
+    return list(split["training"]), list(split["validation"])

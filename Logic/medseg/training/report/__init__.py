@@ -1,0 +1,107 @@
+"""The page on a run, ``report.html``: one file that shows everything without a network."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from medseg.errors import MedSegError
+from medseg.files import atomic_path
+from medseg.training.evaluation import case_scores, result_path
+from medseg.training.run_files import read_progress, read_state
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from medseg.labels import LabelTable
+    from medseg.training.checks import CaseFacts
+    from medseg.training.evaluation import CaseResult
+    from medseg.training.pairs import Pair
+    from medseg.training.recipe import Recipe
+
+_LOG = logging.getLogger(__name__)
+
+REPORT = "report.html"
+RESULT_FOLDER = "validation"
+"""Where the results of the cases kept aside lie, in the output folder."""
+
+_WORST_CASES = 4
+
+
+@dataclass
+class Report:
+    """Writes the page; what is not known yet is left out.
+
+    Attributes
+    ----------
+    started
+        ``time.monotonic()`` when the run began.
+    facts, results, pairs, package
+        The cases of the run; figures of the cases kept aside and their files; the finished package.
+    """
+
+    output: Path
+    recipe: Recipe
+    labels: LabelTable
+    started: float
+    facts: Sequence[CaseFacts] = ()
+    results: Sequence[CaseResult] = ()
+    pairs: Sequence[Pair] = ()
+    package: Path | None = None
+    _pictures: list[tuple[str, bytes]] = field(default_factory=list)
+
+    def write(self) -> bool:
+        """Write the page, whole or not at all; ``False`` when it cannot be drawn or written, which ends no run."""
+        try:
+            from medseg.preview import check_preview
+
+            check_preview()
+            from medseg.training.report.page import page
+
+            if self.results and not self._pictures:
+                self._pictures = self._worst_cases()
+            text = page(
+                self,
+                progress=read_progress(self.output),
+                state=read_state(self.output),
+                seconds=time.monotonic() - self.started,
+                pictures=self._pictures,
+            )
+            with atomic_path(self.output / REPORT) as path:
+                path.write_text(text, encoding="utf-8")
+        except MedSegError as error:
+            _LOG.warning("The report was not drawn: %s", error)
+            return False
+        return True
+
+    def _worst_cases(self) -> list[tuple[str, bytes]]:
+        from medseg.training.report.pictures import case_picture
+
+        files = {pair.case: pair for pair in self.pairs}
+        folder = self.output / RESULT_FOLDER
+        found = []
+        for case, score in list(case_scores(self.results).items())[:_WORST_CASES]:
+            picture = case_picture(files[case], result_path(folder, case), self.recipe, self.labels)
+            found.append((f"{case}: mean Dice {score:.3f}", picture))
+        return found
+
+
+def draw_picture(
+    output: Path, pairs: Sequence[Pair], labels: LabelTable, results: Sequence[CaseResult], modality: str
+) -> Path | None:
+    """Draw the result of the case with the middle score as the picture of the package; ``None`` when that failed."""
+    from medseg.training.report.pictures import package_picture
+
+    cases = list(case_scores(results))
+    case = cases[len(cases) // 2]
+    pair = next(pair for pair in pairs if pair.case == case)
+    path = output / "preview.png"
+    try:
+        package_picture(pair, result_path(output / RESULT_FOLDER, case), labels, modality, path)
+    except MedSegError as error:
+        _LOG.warning("The picture of the package was not drawn: %s", error)
+        return None
+    return path
