@@ -81,17 +81,20 @@ def class_cross_entropy(
     Parameters
     ----------
     probabilities, truth
-        (B, n_classes, I, J, K), from 0 to 1. A logarithm below -100 counts as -100.
+        (B, n_classes, I, J, K), from 0 to 1. A logarithm below -87 counts as -87; what is not a number stays so.
     form
         See :data:`CrossEntropyForm`.
     counted
         As for :func:`tversky_loss`.
     """
-    # The cross-entropy of a probability is refused, rightly, where mixed precision could round it to 0 or 1.
-    with torch.autocast(probabilities.device.type, enabled=False):
-        measure = F.binary_cross_entropy if form == "paper" else F.binary_cross_entropy_with_logits
-        # A mean of several maps may pass 1 by its last bit.
-        entropy = measure(probabilities.float().clamp(0, 1), truth.float(), reduction="none")
+    # Not F.binary_cross_entropy: it ends the program on a GPU when a probability is not a number, before anybody can
+    # say so, and a mean of several maps may pass 1 by its last bit.
+    probabilities, truth = probabilities.float(), truth.float()
+    if form == "as_published":
+        entropy = F.softplus(probabilities) - truth * probabilities
+    else:
+        hit, miss = _logarithm(probabilities), _logarithm(1 - probabilities)
+        entropy = -(truth * hit + (1 - truth) * miss)
     return _mean_of_counted(entropy.flatten(2).mean(2), counted)
 
 
@@ -101,3 +104,8 @@ def _mean_of_counted(values: Tensor, counted: Tensor | None) -> Tensor:
         return values.mean()
     weights = counted.to(values.dtype)
     return ((values * weights).sum(1) / weights.sum(1).clamp(min=1)).mean()
+
+
+def _logarithm(probabilities: Tensor) -> Tensor:
+    """The logarithm, from that of the smallest number to 0."""
+    return torch.log(probabilities.clamp(torch.finfo(torch.float32).tiny, 1.0))

@@ -98,13 +98,20 @@ def test_the_published_cross_entropy_never_falls_below_half() -> None:
         assert class_cross_entropy(probabilities, other, form="as_published").item() > floor
 
 
-def test_a_certain_error_costs_a_hundred_and_not_infinity() -> None:
+def test_a_certain_error_costs_much_and_not_infinity() -> None:
     truth = two_channels(TRUTH)
-    probabilities = (1 - truth).requires_grad_()
-    loss = class_cross_entropy(probabilities, truth)
-    loss.backward()
-    assert loss.item() == pytest.approx(100.0)
-    assert torch.isfinite(probabilities.grad).all()
+    logits = (60 * (1 - 2 * truth)).requires_grad_()
+    class_cross_entropy(logits.softmax(1), truth).backward()
+    assert torch.isfinite(logits.grad).all()
+    loss = class_cross_entropy(1 - truth, truth)
+    assert loss.item() == pytest.approx(-math.log(torch.finfo(torch.float32).tiny))
+
+
+def test_what_is_not_a_number_is_handed_on_and_ends_nothing() -> None:
+    truth = two_channels(TRUTH)
+    for form in ("paper", "as_published"):
+        assert math.isnan(class_cross_entropy(truth * math.nan, truth, form=form).item())
+    assert math.isnan(tversky_loss(truth * math.nan, truth).item())
 
 
 def test_a_probability_that_rounding_put_above_one_counts_as_one() -> None:
