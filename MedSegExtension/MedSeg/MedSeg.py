@@ -62,14 +62,12 @@ class MedSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._parameterNode: MedSegParameterNode | None = None
         self._parameterNodeGuiTag: Any = None
         self._isShown = True
+        self._isReloading = False
 
     def setup(self) -> None:
         """Called when the user opens the module the first time and the widget is initialized."""
         ScriptedLoadableModuleWidget.setup(self)
-        uiWidget = slicer.util.loadUI(self.resourcePath("UI/MedSeg.ui"))
-        self.layout.addWidget(uiWidget)
-        self.ui = slicer.util.childWidgetVariables(uiWidget)
-        uiWidget.setMRMLScene(slicer.mrmlScene)
+        self.ui = self._buildWidgets()
         self.logic = MedSegLogic()
         self.panel = Panel(self.ui, Path(self.resourcePath("requirements.txt")))
         scene = slicer.mrmlScene
@@ -78,11 +76,25 @@ class MedSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(scene, scene.EndImportEvent, self.onSceneEnd)
         self.initializeParameterNode()
 
+    def _buildWidgets(self) -> Any:
+        """Load the panel and put its parts, each from a file of its own, in their places; return all by name."""
+        panel = slicer.util.loadUI(self.resourcePath("UI/MedSeg.ui"))
+        self.layout.addWidget(panel)
+        places = slicer.util.childWidgetVariables(panel)
+        parts = [panel]
+        for name, place in (("Analyse", places.analyseTab), ("Models", places.modelsTab)):
+            part = slicer.util.loadUI(self.resourcePath(f"UI/{name}.ui"))
+            place.layout().addWidget(part)
+            parts.append(part)
+        for part in parts:
+            part.setMRMLScene(slicer.mrmlScene)
+        return slicer.util.childWidgetVariables(panel)
+
     def cleanup(self) -> None:
         """Called when the application closes and the module widget is destroyed, and before a reload."""
         self.removeObservers()
         if self.panel is not None:
-            self.panel.cleanup()
+            self.panel.cleanup(isReloading=self._isReloading)
         if self._parameterNode is not None:
             # At the end of the application the widgets may be gone already.
             with contextlib.suppress(ValueError, RuntimeError):
@@ -109,6 +121,7 @@ class MedSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         except Exception:
             sys.modules.update(modules)
             raise
+        self._isReloading = True
         ScriptedLoadableModuleWidget.onReload(self)
 
     def onSceneStartClose(self, _caller: Any, _event: Any) -> None:

@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import subprocess
+import tempfile
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from medseg.backend.interpreter import PythonInterpreter, find_interpreter, worker_environment
 from medseg.backend.processes import kill_family, start_process
-from medseg.errors import TrainingError, WorkerError
+from medseg.errors import RecipeError, TrainingError, WorkerError
 from medseg.files import write_error
 from medseg.training.run_files import PROGRESS, STATE, STOP, RunState, read_state, request_stop
 
@@ -292,6 +293,31 @@ def start_runner(
     except OSError as error:
         message = f"The training could not be started with {python.path} ({error.strerror or error})."
         raise WorkerError(message, advice="Choose another Python environment in the settings.") from error
+
+
+def write_recipe(
+    recipe: Path,
+    data: Path,
+    *,
+    interpreter: PythonInterpreter | None = None,
+    environment: Mapping[str, str] | None = None,
+    script: Path | None = None,
+) -> None:
+    """Write a recipe that fits the data, with its label table beside it. Waits; not for the main thread.
+
+    Raises
+    ------
+    RecipeError
+        When the data cannot be used.
+    WorkerError
+        When the Python cannot be started.
+    """
+    with tempfile.TemporaryDirectory(prefix="medseg-recipe-") as folder:
+        path = Path(folder) / CONSOLE
+        with path.open("wb") as console:
+            process = start_runner(["new", str(recipe), str(data)], console, interpreter, environment, script)
+        if process.wait() != 0:
+            raise RecipeError(last_sentence(path) or _no_reason(process.returncode))
 
 
 def last_sentence(console: Path) -> str:

@@ -1,4 +1,4 @@
-"""Installing what the worker needs into Slicer's Python, when the user presses Segment and never before."""
+"""Installing what jobs need into Slicer's Python, when the user presses the button that needs it and never before."""
 
 from __future__ import annotations
 
@@ -9,25 +9,32 @@ import inspect
 import logging
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import slicer
 from slicer.i18n import tr as _
 
 from medseg.errors import WorkerError
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 _logger = logging.getLogger(__name__)
 
 REQUIRED = ("torch", "monai")
+"""What the worker needs."""
+
+TRAINING = ("lightning", "pydantic", "yaml", "tensorboard", "matplotlib")
+"""What a training needs beyond that, by the names of import."""
 
 PROTECTED = ("numpy", "SimpleITK", "requests", "torch", "scipy", "vtk")
 """What pip may not replace: Slicer's own packages are in use by other modules, and torch was chosen for the GPU."""
 
 
-def missingPackages() -> list[str]:
+def missingPackages(names: Sequence[str] = REQUIRED) -> list[str]:
     """Return which packages Slicer's Python lacks, without importing any of them."""
     importlib.invalidate_caches()
-    return [name for name in REQUIRED if importlib.util.find_spec(name) is None]
+    return [name for name in names if importlib.util.find_spec(name) is None]
 
 
 def ensureInstalled(requirementsFile: Path) -> None:
@@ -42,16 +49,39 @@ def ensureInstalled(requirementsFile: Path) -> None:
     missing = missingPackages()
     if not missing:
         return
+    _refuseInTests(missing)
+    if "torch" in missing:
+        _installTorch()
+    if "monai" in missingPackages():
+        _installRequirements(requirementsFile, "MONAI")
+    _insist(missingPackages())
+
+
+def ensureTrainingInstalled(requirementsFile: Path) -> None:
+    """Install what a training needs beyond what the worker needs, as :func:`ensureInstalled` does.
+
+    Raises
+    ------
+    WorkerError
+        See :func:`ensureInstalled`.
+    """
+    missing = missingPackages(TRAINING)
+    if not missing:
+        return
+    _refuseInTests(missing)
+    _installRequirements(requirementsFile, _("What a training needs"))
+    _insist(missingPackages(TRAINING))
+
+
+def _refuseInTests(missing: Sequence[str]) -> None:
     if slicer.app.testingEnabled():
         raise WorkerError(
             _("Slicer's Python lacks {packages}.").format(packages=", ".join(missing)),
             advice=_("Install them before running tests."),
         )
-    if "torch" in missing:
-        _installTorch()
-    if "monai" in missingPackages():
-        _installRequirements(requirementsFile)
-    missing = missingPackages()
+
+
+def _insist(missing: Sequence[str]) -> None:
     if missing:
         raise WorkerError(
             _("{packages} could not be installed.").format(packages=", ".join(missing)),
@@ -80,7 +110,7 @@ def _installTorch() -> None:
             advice=_("Try again in the module PyTorch Util, or choose another Python environment below."),
         ) from error
     if installed is None and "torch" in missingPackages():
-        raise WorkerError(_("PyTorch was not installed."), advice=_("Press Segment again to install it."))
+        raise WorkerError(_("PyTorch was not installed."), advice=_("Press the button again to install it."))
 
 
 def _callInstallTorch(logic: Any) -> Any:
@@ -90,7 +120,7 @@ def _callInstallTorch(logic: Any) -> Any:
     return logic.installTorch(**{name: value for name, value in wanted.items() if name in known})
 
 
-def _installRequirements(requirementsFile: Path) -> None:
+def _installRequirements(requirementsFile: Path, what: str) -> None:
     constraints = Path(tempfile.mkdtemp(prefix="MedSeg-")) / "constraints.txt"
     constraints.write_text("\n".join(_installedVersions(PROTECTED)) + "\n", encoding="utf-8")
     try:
@@ -103,11 +133,13 @@ def _installRequirements(requirementsFile: Path) -> None:
                 packaging.load_requirements(requirementsFile), constraints=constraints, requester="MedSeg"
             )
     except RuntimeError as error:
-        raise WorkerError(_("MONAI was not installed."), advice=_("Press Segment again to install it.")) from error
+        raise WorkerError(
+            _("{what} was not installed.").format(what=what), advice=_("Press the button again to install it.")
+        ) from error
     except Exception as error:
         _logger.exception("pip failed")
         raise WorkerError(
-            _("MONAI could not be installed: {reason}").format(reason=_firstLine(error)),
+            _("{what} could not be installed: {reason}").format(what=what, reason=_firstLine(error)),
             advice=_("Check the connection to the internet, or choose another Python environment below."),
         ) from error
     finally:

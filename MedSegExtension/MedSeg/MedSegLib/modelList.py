@@ -54,6 +54,11 @@ class ModelList:
         return next((entry for entry in self._entries if entry.name == self._name), None)
 
     @property
+    def entries(self) -> list[Entry]:
+        """All models, also those that cannot be read."""
+        return list(self._entries)
+
+    @property
     def packages(self) -> list[ModelPackage]:
         """The models that can be read."""
         return [entry.package for entry in self._entries if entry.package is not None]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from enum import Enum
+from typing import Annotated
 
 # parameterNodeWrapper evaluates the annotations at run time.
 from slicer import (  # noqa: TC002
+    vtkMRMLMarkupsFiducialNode,
     vtkMRMLScalarVolumeNode,
     vtkMRMLSegmentationNode,
     vtkMRMLTableNode,
 )
 from slicer.i18n import tr as _
-from slicer.parameterNodeWrapper import parameterNodeWrapper
+from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
 
 class Device(Enum):
@@ -26,6 +28,17 @@ class Device(Enum):
         return {"auto": _("Automatic"), "cpu": _("CPU"), "cuda": _("GPU (CUDA)")}[self.value]
 
 
+class Connectivity(Enum):
+    """Which voxels belong together: the number of neighbours."""
+
+    FACES = 6
+    CORNERS = 26
+
+    def label(self) -> str:
+        """Return the text of the combo box."""
+        return {6: _("Faces (6 neighbors)"), 26: _("Faces, edges, corners (26)")}[self.value]
+
+
 @parameterNodeWrapper
 class MedSegParameterNode:
     """The parameters of the panel; widgets are bound by their property ``SlicerParameterName``.
@@ -37,6 +50,16 @@ class MedSegParameterNode:
     show3D - Make the closed surface and show it.
     makeTable - Make a table of the volumetry.
     resultTable - The table that the panel shows, that of the last run.
+    splitSegmentation - The segmentation with the segment to split into instances.
+    splitSegmentID - The segment; bound to its combo box by hand.
+    connectivity - Which voxels belong together.
+    minimumVolume - Smaller instances are left out, in mm³.
+    keepEnds - Keep small instances that the scan may have cut.
+    splitTouching - Separate also what is connected by a neck.
+    neckDepth - How much less deep a neck is than the parts that it connects, in mm.
+    attentionVolume - The volume that the network looks at.
+    attentionModel - Name of a model with attention; bound to its combo box by hand.
+    attentionPoint - The point list whose last point the network looks from.
     """
 
     inputVolume: vtkMRMLScalarVolumeNode
@@ -46,3 +69,13 @@ class MedSegParameterNode:
     show3D: bool = False
     makeTable: bool = True
     resultTable: vtkMRMLTableNode
+    splitSegmentation: vtkMRMLSegmentationNode
+    splitSegmentID: str
+    connectivity: Connectivity = Connectivity.FACES
+    minimumVolume: Annotated[float, WithinRange(0.0, 1e6)] = 0.0
+    keepEnds: bool = True
+    splitTouching: bool = False
+    neckDepth: Annotated[float, WithinRange(0.5, 20.0)] = 2.0
+    attentionVolume: vtkMRMLScalarVolumeNode
+    attentionModel: str
+    attentionPoint: vtkMRMLMarkupsFiducialNode

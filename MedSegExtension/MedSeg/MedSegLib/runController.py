@@ -1,27 +1,33 @@
-"""Runs one segmentation at a time and keeps the worker for the next."""
+"""Runs one job at a time and keeps the worker for the next."""
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from slicer.i18n import tr as _
 
-from MedSegLib.segmentationRun import Outcome, RunRequest, SegmentationRun
-from MedSegLib.settings import chooseInterpreter, startupEnvironment
+from MedSegLib.jobRun import JobRun, Outcome
+from MedSegLib.workerAccess import WorkerAccess
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from medseg.backend import WorkerClient
-    from medseg.backend.interpreter import PythonInterpreter
     from MedSegLib.background import Poller
 
 _logger = logging.getLogger(__name__)
 
 
+class Request(Protocol):
+    """What to compute: knows how to submit itself."""
+
+    def begin(self, client: WorkerClient) -> JobRun:
+        """Submit the job."""
+
+
 class RunController:
-    """Owns the worker's client and the current run; everything happens on the main thread.
+    """Owns the current run; everything happens on the main thread.
 
     Parameters
     ----------
@@ -31,17 +37,23 @@ class RunController:
         Called several times a second while a run goes on.
     onFinished
         Called once at the end of each run, when the next may start already.
+    worker
+        The worker of the panel; by default one of the controller's own, which ends with it.
     """
 
     def __init__(
-        self, poller: Poller, onProgress: Callable[[SegmentationRun], None], onFinished: Callable[[Outcome], None]
+        self,
+        poller: Poller,
+        onProgress: Callable[[JobRun], None],
+        onFinished: Callable[[Outcome], None],
+        worker: WorkerAccess | None = None,
     ) -> None:
         self._poller = poller
         self._onProgress = onProgress
         self._onFinished = onFinished
-        self._client: WorkerClient | None = None
-        self._interpreter: PythonInterpreter | None = None
-        self._run: SegmentationRun | None = None
+        self._ownsWorker = worker is None
+        self._worker = worker or WorkerAccess()
+        self._run: JobRun | None = None
 
     @property
     def isRunning(self) -> bool:
@@ -51,16 +63,16 @@ class RunController:
     def isStopping(self) -> bool:
         return self._run is not None and self._run.isStopping
 
-    def start(self, request: RunRequest) -> SegmentationRun:
+    def start(self, request: Request) -> JobRun:
         """Start a run and return it; while another goes on, nothing is started and that one is returned.
 
         Raises
         ------
         MedSegError
-            When the volume or the Python environment cannot be used.
+            When the input or the Python environment cannot be used.
         """
         if self._run is None:
-            self._run = SegmentationRun(self._readyClient(), request)
+            self._run = request.begin(self._readyClient())
             self._poller.add(self._poll)
         return self._run
 
@@ -78,13 +90,14 @@ class RunController:
             self._onFinished(Outcome("cancelled", reason))
 
     def shutDown(self) -> None:
-        """Stop everything, the worker included; for the end of the application and for a reload."""
+        """Stop everything, a worker of its own included; for the end of the application and for a reload."""
         run = self._forgetRun()
         if run is not None:
             run.stop(_("MedSeg was closed."))
-        self._endWorker()
+        if self._ownsWorker:
+            self._worker.end()
 
-    def _letEnd(self, run: SegmentationRun) -> None:
+    def _letEnd(self, run: JobRun) -> None:
         """Keep polling until the job of a forgotten run is over: the client's threads, which cancel it, need that."""
 
         def poll() -> None:
@@ -93,26 +106,13 @@ class RunController:
 
         self._poller.add(poll)
 
-    def _forgetRun(self) -> SegmentationRun | None:
+    def _forgetRun(self) -> JobRun | None:
         run, self._run = self._run, None
         self._poller.remove(self._poll)
         return run
 
-    def _endWorker(self) -> None:
-        if self._client is not None:
-            self._client.stop()
-            self._client = None
-
     def _readyClient(self) -> Any:
-        from medseg.backend import WorkerClient
-
-        interpreter = chooseInterpreter()
-        if interpreter != self._interpreter:
-            self._endWorker()
-        if self._client is None:
-            self._client = WorkerClient(interpreter, startupEnvironment() if interpreter.foreign else None)
-            self._interpreter = interpreter
-        return self._client
+        return self._worker.readyClient()
 
     def _poll(self) -> None:
         run = self._run
@@ -121,7 +121,7 @@ class RunController:
         try:
             outcome = run.poll()
         except Exception as error:
-            _logger.exception("A segmentation run failed")
+            _logger.exception("A run failed")
             run.stop(_("MedSeg has a defect."))
             outcome = Outcome("failed", _("MedSeg has a defect: {error!r}. Please report it.").format(error=error))
         if self._run is not run:
@@ -130,6 +130,6 @@ class RunController:
             self._onProgress(run)
             return
         if run.isOverdue:
-            self._endWorker()
+            self._worker.end()
         self._forgetRun()
         self._onFinished(outcome)

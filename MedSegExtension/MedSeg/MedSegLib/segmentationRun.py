@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,17 +9,17 @@ import slicer
 from slicer.i18n import tr as _
 
 from medseg.errors import MedSegError
+from MedSegLib.jobRun import JobRun, Outcome
 
 if TYPE_CHECKING:
-    from medseg.backend import Job, WorkerClient
+    from medseg.backend import WorkerClient
     from medseg.models import ModelPackage
     from medseg.segmentation import SegmentationResult
 
+__all__ = ["Outcome", "RunRequest", "SegmentationRun"]
+
 TABLE_ROLE = "MedSegVolumetry"
 """Node reference from a segmentation to its table, so that writing the one again renews the other."""
-
-STOP_SECONDS = 5.0
-"""After this long without an answer to a cancel, the worker is ended; it promises to stop within 2 s."""
 
 
 @dataclass(frozen=True)
@@ -34,19 +33,19 @@ class RunRequest:
     show3D: bool = False
     makeTable: bool = True
 
+    def begin(self, client: WorkerClient) -> SegmentationRun:
+        """Submit the job.
 
-@dataclass
-class Outcome:
-    """How a run ended: ``state`` is "done", "failed" or "cancelled"; ``sentence`` is for the user."""
-
-    state: str
-    sentence: str
-    segmentationNode: Any = None
-    tableNode: Any = None
+        Raises
+        ------
+        MedSegError
+            When the volume cannot be segmented.
+        """
+        return SegmentationRun(client, self)
 
 
-class SegmentationRun:
-    """Submits a job on construction; :meth:`poll`, called often on the main thread, ends it.
+class SegmentationRun(JobRun):
+    """Submits a job on construction and writes the segmentation and its table in the end.
 
     Raises
     ------
@@ -59,53 +58,16 @@ class SegmentationRun:
 
         volume = volume_from_node(request.volumeNode)
         self.request = request
-        self._scene = request.volumeNode.GetScene()
-        self._stopReason = ""
-        self._stopTime = 0.0
         # The folder, not the name: the worker may look for models in other places than this process.
         options = {"device": request.device}
-        self.job: Job = client.submit("segment", str(request.package.folder), [volume], options)
-
-    @property
-    def isStopping(self) -> bool:
-        return bool(self._stopReason)
-
-    @property
-    def isOverdue(self) -> bool:
-        """Whether the worker was asked to stop and has not answered for far too long."""
-        return self.isStopping and time.monotonic() - self._stopTime > STOP_SECONDS
-
-    def stop(self, reason: str) -> None:
-        """Cancel the job; ``reason`` is what the user reads. The first reason counts."""
-        if not self._stopReason:
-            self._stopReason = reason
-            self._stopTime = time.monotonic()
-            self.job.cancel()
-
-    def poll(self) -> Outcome | None:
-        """Return how the run ended, or None while it goes on. Writes the nodes when the job is done."""
-        self._checkNodes()
-        self.job.poll()
-        state = self.job.state
-        isOver = state not in ("queued", "running")
-        if self._stopReason:
-            return Outcome("cancelled", self._stopReason) if isOver or self.isOverdue else None
-        if not isOver:
-            return None
-        if state != "done":
-            return Outcome(state, str(self.job.error or _("The worker gave no reason.")))
-        if self._scene.IsBatchProcessing():  # a scene is being imported: write when it is whole
-            return None
-        try:
-            return self._write(self.job.result())
-        except MedSegError as error:
-            return Outcome("failed", str(error))
-
-    def _checkNodes(self) -> None:
-        if not self._scene.IsNodePresent(self.request.volumeNode):
-            self.stop(_("The input volume was deleted, so the segmentation was stopped."))
-        elif self.request.outputNode is not None and not self._scene.IsNodePresent(self.request.outputNode):
-            self.stop(_("The output segmentation was deleted, so the segmentation was stopped."))
+        super().__init__(
+            client.submit("segment", str(request.package.folder), [volume], options),
+            request.volumeNode.GetScene(),
+            (
+                (request.volumeNode, _("The input volume was deleted, so the segmentation was stopped.")),
+                (request.outputNode, _("The output segmentation was deleted, so the segmentation was stopped.")),
+            ),
+        )
 
     def _write(self, result: SegmentationResult) -> Outcome:
         from medseg.mrml import create_closed_surface, segmentation_to_node, statistics_to_table

@@ -47,6 +47,26 @@ def _facts(class_name: str, path: Path) -> ClassFacts:
     return facts
 
 
+def _take_sets(document: ET.Element) -> list[tuple[str, str, int]]:
+    """Take the sets of flags of widgets that are written in Python out of the form: (widget, property, value).
+
+    QUiLoader looks for the names of the flags in Qt's own description of a class, which has none for these widgets.
+    """
+    taken = []
+    for element in document.iter("widget"):
+        backing = backing_of(element.get("class", ""))
+        if backing is None or backing.__module__.startswith("PySide6"):
+            continue
+        for prop in element.findall("property"):
+            flags = prop.findtext("set")
+            if flags is not None:
+                names = [flag.rpartition("::")[2] for flag in flags.split("|")]
+                value = sum({int(backing.FLAGS[name]) for name in names})
+                taken.append((element.get("name", ""), prop.get("name", ""), value))
+                element.remove(prop)
+    return taken
+
+
 def _check_properties(element: ET.Element, path: Path) -> None:
     class_name = element.get("class", "")
     facts = _facts(class_name, path)
@@ -102,6 +122,7 @@ def load_ui(path: str | Path) -> Any:
     if connections is not None:
         # QUiLoader connects by the C++ signatures of the widgets, which the ones written in Python do not have.
         document.remove(connections)
+    sets = _take_sets(document)
     data = QByteArray(ET.tostring(document))
     buffer = QBuffer(data)
     buffer.open(QBuffer.OpenModeFlag.ReadOnly)
@@ -113,4 +134,6 @@ def load_ui(path: str | Path) -> Any:
         raise RuntimeError(message)
     for entry in entries:
         _connect(widget, entry, path)
+    for name, prop, value in sets:
+        _object(widget, name, path)._cpp.setProperty(prop, value)
     return wrap(widget)

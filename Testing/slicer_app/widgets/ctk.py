@@ -281,6 +281,12 @@ class _PathEdit(QWidget):
 class ctkPathLineEdit(_PathEdit):
     """A path with its history. Every acceptable text is announced, whether or not the file exists."""
 
+    # CTK's own flags have the names and the values of those of QDir.
+    FLAGS: ClassVar[dict[str, int]] = {flag.name: flag.value for flag in QDir.Filter if flag.name} | {
+        "NoDotAndDotDot": QDir.Filter.NoDotAndDotDot.value,
+        "AllEntries": QDir.Filter.AllEntries.value,
+    }
+
     currentPathChanged = Signal(str)
     validInputChanged = Signal(bool)
     SIGNALS: ClassVar[dict[str, str]] = {

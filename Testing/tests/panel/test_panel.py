@@ -258,13 +258,29 @@ def test_a_reload_keeps_the_panel_working(a_user: Any, a_blob_image: Any) -> Non
     assert sys.modules["MedSegLib.panel"].Panel is not before
 
 
-def test_widgets_have_lower_camel_case_names_and_bound_parameters_exist(repository: Path) -> None:
-    tree = ET.parse(repository / "MedSegExtension/MedSeg/Resources/UI/MedSeg.ui")
-    names = [element.get("name") for element in tree.iter() if element.tag in ("widget", "layout", "spacer")]
-    assert names.pop(0) == "MedSeg"
+def test_widgets_have_lower_camel_case_names_and_bound_parameters_exist(a_user: Any, repository: Path) -> None:
+    names: list[str] = []
+    bound: list[str] = []
+    for path in sorted((repository / "MedSegExtension/MedSeg/Resources/UI").glob("*.ui")):
+        tree = ET.parse(path)
+        found = [element.get("name") for element in tree.iter() if element.tag in ("widget", "layout", "spacer")]
+        assert found.pop(0) == path.stem
+        names += found
+        bound += [
+            element.find("string").text
+            for element in tree.iter("property")
+            if element.get("name") == "SlicerParameterName"
+        ]
     assert [name for name in names if not re.fullmatch(r"[a-z][A-Za-z0-9]*", name)] == []
-    assert len(names) == len(set(names))
-    bound = [
-        element.find("string").text for element in tree.iter("property") if element.get("name") == "SlicerParameterName"
-    ]
-    assert sorted(bound) == ["device", "inputVolume", "makeTable", "outputSegmentation", "show3D"]
+    assert len(names) == len(set(names)), "all files make one namespace"
+    by_hand = {"modelName", "resultTable", "splitSegmentID", "attentionModel"}
+    parameters = set(sys.modules["MedSegLib.parameterNode"].MedSegParameterNode.__annotations__)
+    assert sorted(bound) == sorted(parameters - by_hand)
+
+
+def test_only_the_tab_in_front_takes_room(a_user: Any) -> None:
+    ui = a_user.ui
+    contents = [ui.segmentContents, ui.Analyse, ui.Models]
+    for index in (1, 2, 0):
+        ui.tabWidget.currentIndex = index
+        assert [widget.isVisibleTo(ui.tabWidget) for widget in contents] == [number == index for number in range(3)]
