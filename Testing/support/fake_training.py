@@ -31,14 +31,29 @@ def main() -> None:
     for name in ("recipe", "data", "output"):
         train.add_argument(name, type=Path)
     train.add_argument("--device")
+    new = commands.add_parser("new")
+    for name in ("recipe", "data"):
+        new.add_argument(name, type=Path)
     options = parser.parse_args()
     watch_owner(options.owner, None, lambda: os.kill(os.getpid(), signal.SIGKILL))
+    if options.command == "new":
+        write_recipe(options.recipe, options.data)
+        return
     recipe = json.loads(options.recipe.read_text(encoding="utf-8"))
     if recipe.get("breaks"):
         sys.stderr.write(f"Traceback\n\n{recipe['breaks']}\n")
         sys.exit(1)
     time.sleep(recipe.get("slow_start", 0.0))
     run(recipe, options.output)
+
+
+def write_recipe(recipe: Path, data: Path) -> None:
+    """Write a recipe with a note, unless there is no data."""
+    if not data.exists():
+        sys.stderr.write(f"There is no folder {data}. Choose another.\n")
+        sys.exit(1)
+    recipe.write_text(json.dumps({"epochs": 2}), encoding="utf-8")
+    sys.stdout.write("warming up\nNOTE The labels have no names yet.\n")
 
 
 def run(recipe: dict, output: Path) -> None:

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 CONSOLE = "console.log"
 """What the process writes on its standard output and error, in the output folder."""
 
+NOTE = "NOTE "
+"""How a line of the process begins that the user should read."""
+
 FORGOTTEN_SECONDS = 900.0
 """A run of another computer that has not written for so long is taken for dead (our choice)."""
 
@@ -302,8 +305,13 @@ def write_recipe(
     interpreter: PythonInterpreter | None = None,
     environment: Mapping[str, str] | None = None,
     script: Path | None = None,
-) -> None:
+) -> list[str]:
     """Write a recipe that fits the data, with its label table beside it. Waits; not for the main thread.
+
+    Returns
+    -------
+    list of str
+        What the user should look at, whole sentences.
 
     Raises
     ------
@@ -318,6 +326,8 @@ def write_recipe(
             process = start_runner(["new", str(recipe), str(data)], console, interpreter, environment, script)
         if process.wait() != 0:
             raise RecipeError(last_sentence(path) or _no_reason(process.returncode))
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    return [line.removeprefix(NOTE) for line in lines if line.startswith(NOTE)]
 
 
 def last_sentence(console: Path) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medseg.backend.processes import kill_own_family, watch_owner
-from medseg.backend.training_process import CONSOLE
+from medseg.backend.training_process import CONSOLE, NOTE
 from medseg.errors import Cancelled, MedSegError
 
 if TYPE_CHECKING:
@@ -71,7 +71,10 @@ def _train(recipe: Path, data: Path, output: Path, device: str) -> None:
 
 
 def _write_recipe(recipe: Path, data: Path) -> None:
-    raise NotImplementedError
+    from medseg.training import start_recipe
+
+    for note in start_recipe(recipe, data):
+        sys.stdout.write(f"{NOTE}{' '.join(note.split())}\n")
 
 
 def _end_with_the_owner(output: Path) -> None:

@@ -128,6 +128,8 @@ class TrainSection:
         path = askWhereToSave(_("Save the new recipe"), suggestion, RECIPE_FILTER)
         if path is None:
             return
+        if not path.suffix:
+            path = path.with_suffix(".yaml")
         try:
             self._ensureInstalled()
             interpreter = settings.chooseInterpreter()
@@ -138,11 +140,10 @@ class TrainSection:
         self.status.say(_("Looking through the data…"))
         self._services.log.add("Write a new recipe")
 
-        def write() -> Path:
+        def write() -> tuple[Path, list[str]]:
             from medseg.backend.training_process import write_recipe
 
-            write_recipe(path, data, interpreter=interpreter, environment=environment)
-            return path
+            return path, write_recipe(path, data, interpreter=interpreter, environment=environment, script=self.script)
 
         self._task = BackgroundTask(self._services.poller, write, self._onRecipeWritten)
         self._updateButtons()
@@ -260,13 +261,14 @@ class TrainSection:
 
     # --- what a background task has done
 
-    def _onRecipeWritten(self, path: Path | None, error: Exception | None) -> None:
+    def _onRecipeWritten(self, written: tuple[Path, list[str]] | None, error: Exception | None) -> None:
         self._task = None
-        if path is None:
+        if written is None:
             self._failed(error)
         else:
+            path, notes = written
             self._ui.trainRecipePathLineEdit.currentPath = str(path)
-            self.status.say(_("The recipe is written. Read it, and give the labels their names, before you start."))
+            self.status.finish(" ".join([_("The recipe is written; read it before you start."), *notes]))
         self._updateButtons()
 
     def _onPackageInstalled(self, package: ModelPackage | None, error: Exception | None) -> None:

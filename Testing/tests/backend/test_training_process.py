@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from medseg.backend import training_process
+from medseg.backend import training_process, training_run
 from medseg.backend.interpreter import PythonInterpreter
-from medseg.backend.training_process import ProgressReader, TrainingProcess
-from medseg.errors import TrainingError, WorkerError, WriteError
+from medseg.backend.training_process import ProgressReader, TrainingProcess, write_recipe
+from medseg.errors import RecipeError, TrainingError, WorkerError, WriteError
 from medseg.training.run_files import RunFiles, read_state
 from support.fake_training import THIS
 from support.processes import is_gone, until
@@ -203,6 +203,25 @@ def test_the_reader_starts_over_when_epochs_are_repeated_or_the_file_is_gone(tmp
     (tmp_path / "progress.jsonl").unlink()
     assert reader.read() == (True, 0)
     assert reader.epochs == []
+
+
+def test_a_new_recipe_is_written_and_its_notes_are_handed_on(tmp_path: Path) -> None:
+    assert write_recipe(tmp_path / "new.yaml", tmp_path, script=THIS) == ["The labels have no names yet."]
+    assert (tmp_path / "new.yaml").is_file()
+    with pytest.raises(RecipeError, match="There is no folder"):
+        write_recipe(tmp_path / "new.yaml", tmp_path / "nothing", script=THIS)
+
+
+def test_the_runner_tells_that_a_folder_has_no_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["launch.py"])
+    with pytest.raises(SystemExit) as caught:
+        training_run.main(["new", str(tmp_path / "new.yaml"), str(tmp_path)])
+    assert caught.value.code == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert str(tmp_path) in last
+    assert "defect" not in last
 
 
 def test_the_runner_tells_a_bad_recipe_in_one_sentence(tmp_path: Path) -> None:

@@ -283,6 +283,24 @@ def test_report_and_recipe_are_opened_with_the_systems_programs(
     assert opened == [a_trainer.folder / "recipe.yaml", a_trainer.folder / "output" / "report.html"]
 
 
+def test_a_recipe_is_written_for_the_data(a_trainer: Trainer) -> None:
+    ui = a_trainer.ui
+    assert not ui.newRecipeButton.enabled
+    ui.trainDataPathLineEdit.currentPath = str(a_trainer.folder)
+    a_trainer.user.application.answer(a_trainer.folder / "new")
+    ui.newRecipeButton.click()
+    assert not ui.newRecipeButton.enabled
+    a_trainer.user.until(lambda: ui.newRecipeButton.enabled, 60.0)
+    assert ui.trainRecipePathLineEdit.currentPath == str(a_trainer.folder / "new.yaml")
+    assert "The labels have no names yet." in a_trainer.status
+
+    ui.trainDataPathLineEdit.currentPath = str(a_trainer.folder / "nothing")
+    a_trainer.user.application.answer(a_trainer.folder / "other.yaml")
+    ui.newRecipeButton.click()
+    a_trainer.user.until(lambda: ui.newRecipeButton.enabled, 60.0)
+    assert "There is no folder" in a_trainer.status
+
+
 def test_a_table_may_take_the_place_of_the_folder(a_trainer: Trainer) -> None:
     a_trainer.user.application.answer(a_trainer.folder / "pairs.csv")
     a_trainer.ui.trainTableButton.click()
