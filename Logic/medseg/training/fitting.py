@@ -21,6 +21,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from medseg.device import choose_device
 from medseg.errors import Cancelled, DeviceError, DeviceMemoryError
 from medseg.files import atomic_path
+from medseg.training.processes import is_first
 
 if TYPE_CHECKING:
     from medseg.training.loading import TrainingData
@@ -31,7 +32,6 @@ _LOG = logging.getLogger(__name__)
 
 CHECKPOINT = "last.ckpt"
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true")
-_RANKS = ("RANK", "SLURM_PROCID", "NODE_RANK", "GROUP_RANK", "LOCAL_RANK")
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Hardware:
     @property
     def is_first(self) -> bool:
         """Whether this process is the one that checks, writes and reports; the others only help it."""
-        return self.processes == 1 or all(not int(os.environ.get(name) or 0) for name in _RANKS)
+        return is_first(self.processes)
 
 
 class AtomicCheckpoint(TorchCheckpointIO):

@@ -133,8 +133,8 @@ def _of_folder(folder: Path, section: DataSection) -> list[Pair]:
             "The recipe does not say how the files in a folder are named.",
             advice="Add data.image and data.label, for example '{case}.nii.gz' and '{case}_label.nii.gz'.",
         )
-    labels = _matching(folder, section.label)
-    channels = [_matching(folder, pattern) for pattern in section.images]
+    labels = matching(folder, section.label)
+    channels = [matching(folder, pattern) for pattern in section.images]
     # '{case}.nii.gz' also matches 'case_label.nii.gz': what is a label, or a later image, is not a first image.
     taken = set(labels.values())
     for later in reversed(channels):
@@ -264,7 +264,8 @@ def _with_annotations(
     return [replace(pair, annotated=values[pair.case]) for pair in pairs]
 
 
-def _matching(folder: Path, pattern: str) -> dict[str, Path]:
+def matching(folder: Path, pattern: str) -> dict[str, Path]:
+    """Return the files in ``folder`` that have the name ``pattern``, by what stands in the place of ``{case}``."""
     before, after = pattern.split("{case}")
     found = {}
     for path in sorted(folder.glob(f"{_literal(before)}*{_literal(after)}")):

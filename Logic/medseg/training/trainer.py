@@ -14,7 +14,7 @@ from medseg.errors import Cancelled, MedSegError, RecipeError, TrainingError
 from medseg.files import atomic_path
 from medseg.progress import NO_PROGRESS, Progress
 from medseg.training.checks import write_facts
-from medseg.training.evaluation import CaseResult, evaluate, write_results
+from medseg.training.evaluation import CaseResult, StructureFigures, evaluate, figures, write_results
 from medseg.training.export import export_package, place_package
 from medseg.training.fitting import CHECKPOINT, Hardware, fit, new_trainer
 from medseg.training.loading import TrainingData
@@ -58,6 +58,8 @@ class TrainingResult:
         The figures of every case that was not trained on, at the full resolution of its image.
     seconds
         Time of this call (a resumed run counts from its last start).
+    structures
+        The figures of each structure over these cases.
     report
         The page on the run; ``None`` where it could not be drawn.
     exported
@@ -67,6 +69,7 @@ class TrainingResult:
     package: Path
     cases: tuple[CaseResult, ...]
     seconds: float
+    structures: tuple[StructureFigures, ...] = ()
     report: Path | None = None
     exported: Path | None = None
 
@@ -196,7 +199,12 @@ def _finish(
     files.update(package=recipe.package.name, exported=None if exported is None else str(exported))
     run.progress.update(1.0, "Done")
     return TrainingResult(
-        package, tuple(results), time.monotonic() - report.started, output / REPORT if drawn else None, exported
+        package,
+        tuple(results),
+        time.monotonic() - report.started,
+        tuple(figures(results, labels)),
+        output / REPORT if drawn else None,
+        exported,
     )
 
 

@@ -11,10 +11,17 @@ from medseg.volumes import write_labelmap, write_volume
 from support.packages import bright_blob_case
 
 
+@pytest.fixture
+def a_real_report() -> None:
+    """Ask for it where the report is what is tested."""
+
+
 @pytest.fixture(autouse=True)
-def no_measured_cost(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process of its own for the cost of a run takes seconds; it has a test of its own."""
+def quick_runs(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """What takes seconds and has tests of its own: a process that measures the cost of a run, and drawing."""
     monkeypatch.setattr("medseg.training.trainer.measure_cost", lambda *_: None)
+    if "a_real_report" not in request.fixturenames:
+        monkeypatch.setattr("medseg.training.report.Report.write", lambda _: False)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,63 @@
+"""A recipe that fits the data, to start from: ``medseg train --new``."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medseg.errors import RecipeError, WriteError
+from medseg.files import atomic_path
+from medseg.labels import write_labels
+from medseg.progress import NO_PROGRESS, Progress
+from medseg.training.pairs import find_pairs
+from medseg.training.recipe import DataSection, read_recipe
+from medseg.training.starter.labels import table_of
+from medseg.training.starter.patterns import guess_files
+from medseg.training.starter.plan import plan_for
+from medseg.training.starter.survey import survey
+from medseg.training.starter.text import notes_on, recipe_text
+
+if TYPE_CHECKING:
+    from medseg.training.starter.plan import Plan
+
+MODALITIES = ("", "CT", "MR")
+
+
+def write_starter(
+    path: Path, data: Path, *, name: str = "", modality: str = "", progress: Progress = NO_PROGRESS
+) -> list[str]:
+    """See :func:`medseg.training.start_recipe`."""
+    path, data = Path(path), Path(data)
+    labels_path = path.with_name(f"{path.stem}.labels.csv")
+    for file in (path, labels_path):
+        if file.exists():
+            raise WriteError(f"{file} exists already.", advice="Choose another name for the recipe, or remove it.")
+    if modality.upper() not in MODALITIES:
+        raise RecipeError(f"There is no modality '{modality}'.", advice="Give CT or MR, or leave it out.")
+    files = guess_files(data)
+    section = DataSection(image=files.images or None, label=files.label)
+    pairs = find_pairs(data, section)
+    cases = survey(pairs, progress)
+    plan: Plan = plan_for(cases, modality.upper())
+    table, names_found = table_of(data if data.is_dir() else data.parent, plan.values)
+    text = recipe_text(
+        plan,
+        files,
+        name=_package_name(name or (data.stem if data.is_file() else data.resolve().name)),
+        labels_file=labels_path.name,
+        labels=table,
+        has_split=any(pair.split for pair in pairs),
+        cases=len(pairs),
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_labels(table, labels_path)
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    read_recipe(path)
+    return notes_on(plan, cases, table, labels_path, names_found=names_found)
+
+
+def _package_name(text: str) -> str:
+    name = "-".join(re.findall(r"[a-z0-9]+", text.lower()))
+    return name or "my-model"
