@@ -32,13 +32,15 @@ def spine(heights: list[int], *, gap: int = 1, before: int = 0, after: int = 0) 
     return np.pad(bones, ((max(before, 0), max(after, 0)), (0, 0), (0, 0)))
 
 
-def random_spine(slices: int, rng: np.random.Generator, *, heights: tuple[int, int] = (16, 26)) -> np.ndarray:
+def random_spine(
+    slices: int, rng: np.random.Generator, *, heights: tuple[int, int] = (16, 26), gap: int = 1
+) -> np.ndarray:
     """Return ``slices`` slices of a spine of vertebrae of random heights (at least, at most), cut at both ends."""
     chosen: list[int] = []
     first = int(rng.integers(0, heights[0]))
-    while sum(chosen) + len(chosen) < slices + first + 1:
+    while sum(chosen) + gap * len(chosen) < slices + first + 1:
         chosen.append(int(rng.integers(heights[0], heights[1] + 1)))
-    return spine(chosen)[first : first + slices]
+    return spine(chosen, gap=gap)[first : first + slices]
 
 
 def random_cage(slices: int, rng: np.random.Generator, *, pairs: int = 12) -> np.ndarray:

@@ -23,6 +23,7 @@ LIGHT_MODULES = (
     "medseg.labels",
     "medseg.volumes",
     "medseg.models",
+    "medseg.analysis",
     "medseg.segmentation",
     "medseg.training",
     "medseg.device",
