@@ -34,7 +34,7 @@ class SplitRequest:
     terminology: str = ""
     method: str = "components"
     connectivity: int = 6
-    neck_mm: float = 2.0
+    neck_mm: float = 3.0
     minimum_mm3: float = 0.0
     keep_ends: bool = True
 

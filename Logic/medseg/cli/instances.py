@@ -55,7 +55,7 @@ def instances(
     ] = Connectivity.SIX,
     neck: Annotated[
         float, typer.Option(help="With watershed: how much less deep a neck is than its parts, in mm.")
-    ] = 2.0,
+    ] = 3.0,
     minimum: Annotated[
         float, typer.Option(help="Remove parts of fewer mm³, unless they touch the top or bottom slice.")
     ] = 0.0,
