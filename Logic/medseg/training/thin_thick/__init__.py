@@ -1,8 +1,21 @@
 """Thin segmentations from labels that were drawn on thick slices of the same case.
 
-Importing this package costs nothing; torch comes with the first :func:`~medseg.training.thin_thick.transfer.transfer`.
+Importing this package brings numpy only; torch comes when :func:`transfer` trains a network.
 """
 
+from medseg.training.thin_thick.drawing import SliceAgreement
+from medseg.training.thin_thick.per_case import TransferOptions, TransferResult, transfer, write_agreement_csv
 from medseg.training.thin_thick.thick import Grouping, SliceAxis, find_grouping, thick_copy, thick_geometry
 
-__all__ = ["Grouping", "SliceAxis", "find_grouping", "thick_copy", "thick_geometry"]
+__all__ = [
+    "Grouping",
+    "SliceAgreement",
+    "SliceAxis",
+    "TransferOptions",
+    "TransferResult",
+    "find_grouping",
+    "thick_copy",
+    "thick_geometry",
+    "transfer",
+    "write_agreement_csv",
+]
