@@ -8,18 +8,31 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from typer.testing import CliRunner
 
 from benchmarks.claims.torso import COLUMNS, ROWS, random_cage, random_spine, spine
 from medseg.analysis.components import components_by_value
 from medseg.backend.encoding import decode_result, encode_result
+from medseg.cli import app
 from medseg.errors import Cancelled, ModelError
-from medseg.models import FitInPlane, InputSlot, InstanceGroup, Instances, Preprocessing, ScaleRange
+from medseg.models import (
+    FitInPlane,
+    InputSlot,
+    InstanceGroup,
+    Instances,
+    Preprocessing,
+    ScaleRange,
+    Window,
+    write_package,
+)
+from medseg.networks import build_network
 from medseg.progress import Progress
 from medseg.segmentation import SegmentOptions, estimate, segment
 from medseg.segmentation.instance_windows import run_windows
 from medseg.segmentation.predictor import Predictor
 from medseg.segmentation.seg_nrrd import write_seg_nrrd
-from medseg.volumes import Geometry, Volume, read_labelmap
+from medseg.segmentation.seg_nrrd_labels import segment_labels
+from medseg.volumes import Geometry, Volume, read_labelmap, write_volume
 from support.segmentation import label_table, package_of
 
 if TYPE_CHECKING:
@@ -304,3 +317,36 @@ def test_one_channel_is_background_and_one_group() -> None:
     result = segment([as_image(bones)], package, network=Inside())
     assert np.array_equal(result.labelmap.array, np.where(bones > 0, bones + 1, 0))
     assert result.labels.names[1] == "organ 1 1"
+
+
+def test_a_package_on_disk_separates_bones_from_the_command_line(tmp_path: Path) -> None:
+    """The network's weights are random: what is held is the way from the folder to the file."""
+    arguments = {
+        "out_channels": 3, "embedding_channels": 4, "slices": 16, "plane": 16, "stem_width": 4, "stem_poolings": 1,
+        "width": 8, "attention_heads": 2, "mlp_width": 8, "taps": [1], "decoder_width": 8, "shallow_width": 4,
+        "final_width": 4, "projection": True, "norm": "instance",
+    }  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        weights = build_network("medseg.networks.SliceModel", arguments).state_dict()
+    groups = (InstanceGroup(1, "embedding", "overwrite"), InstanceGroup(2, "embedding", "join", remainder="keep"))
+    folder = write_package(
+        tmp_path / "bones", name="bones", title="Bones", description="Random bones", version="1.0.0",
+        license="Apache-2.0", inputs=[InputSlot("CT", "CT")], labels=label_table(2),
+        network_target="medseg.networks.SliceModel", network_arguments=arguments,
+        preprocessing=Preprocessing("LPI", (None, None, 3.0), (), FitInPlane((16, 16), -200.0)),
+        window=Window((16, 16, 16), 0.5), state_dict=weights, instances=Instances(groups),
+    ).folder  # fmt: skip
+    rng = np.random.default_rng(0)
+    image = Volume(
+        rng.normal(0, 300, (40, 30, 36)).astype(np.int16), Geometry.from_spacing((40, 30, 36), (2.0, 2.5, 2.0))
+    )
+    write_volume(image, tmp_path / "ct.nii.gz")
+    target = tmp_path / "out.seg.nrrd"
+    result = CliRunner().invoke(app, ["segment", str(tmp_path / "ct.nii.gz"), "-m", str(folder), "-o", str(target)])
+    assert result.exit_code == 0, result.output
+    found = read_labelmap(target)
+    assert found.geometry.is_close(image.geometry)
+    names = segment_labels(target).names
+    assert any(name.startswith("organ 1 ") for name in names)
+    assert set(np.unique(found.array[found.array > 0])) == set(segment_labels(target).values)
