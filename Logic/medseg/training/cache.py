@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from typing import TYPE_CHECKING, overload
@@ -90,6 +91,8 @@ class CaseCache:
         """Let go of the cases and remove their files."""
         self._cases = []
         shutil.rmtree(self._folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            self._folder.parent.rmdir()  # of several processes; not when it holds anything else
 
 
 def shared(folder: Path) -> CaseCache | None:

@@ -101,7 +101,7 @@ def test_parts_of_a_cache_count_from_their_own_start(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file where the folder should be")
     cache = CaseCache(tmp_path / "cache", 0)
-    with pytest.raises(WriteError, match="could not be written|no permission"):
+    with pytest.raises(WriteError, match=r"could not be written|no permission"):
         cache.add(a_case(0))
 
 

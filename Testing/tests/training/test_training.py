@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from medseg.errors import Cancelled, RecipeError, TrainingError
+from medseg.errors import Cancelled, MedSegError, RecipeError, TrainingError
 from medseg.metrics import dice
 from medseg.models import read_package
 from medseg.progress import Progress
 from medseg.segmentation import SegmentOptions, segment
 from medseg.training import run_training
-from medseg.volumes import Geometry, Volume, read_labelmap, read_volume, write_labelmap, write_volume
+from medseg.training.measure import measure_cost
+from medseg.training.run_files import RunFiles, read_progress, read_state, request_stop
+from medseg.volumes import read_labelmap, write_labelmap
 from support.packages import bright_blob_case
+
+
+def epochs_told(output: Path) -> list[int]:
+    return [entry["epoch"] for entry in read_progress(output) if entry["kind"] == "epoch"]
 
 
 def epochs_logged(output: Path, run: str) -> list[int]:
@@ -42,23 +51,80 @@ def test_a_trained_package_segments_a_case_that_it_never_saw(
     image, truth = bright_blob_case(seed=99, shape=(16, 24, 24), spacing=(1.0, 1.0, 2.0))
     found = segment([image], package, SegmentOptions(device="cpu")).labelmap
     assert dice(found.array > 0, truth.array > 0) > 0.7
+    assert {case.case for case in result.cases} == {path.name[:-7] for path in (tmp_path / "out/validation").iterdir()}
     assert package.metrics["mean_dice"] == pytest.approx(np.mean([case.dice for case in result.cases]), abs=1e-4)
 
 
-def test_a_killed_run_goes_on_after_its_last_epoch(
+def test_a_stopped_run_goes_on_after_its_last_epoch(
     a_small_recipe: dict, write_recipe, a_training_folder: Path, tmp_path: Path
 ) -> None:
     a_small_recipe["optimisation"]["epochs"] = 4
     recipe, output = write_recipe(a_small_recipe), tmp_path / "out"
-    fractions: list[float] = []
-    stop = Progress(
-        lambda fraction, _text: fractions.append(fraction), lambda: bool(fractions) and fractions[-1] > 0.55
-    )
+    stop = Progress(None, lambda: len(epochs_told(output)) == 2)
     with pytest.raises(Cancelled):
         run_training(recipe, a_training_folder, output, device="cpu", progress=stop)
     assert epochs_logged(output, "first") == [0, 1]
+    state = read_state(output)
+    assert (state.state, state.epoch, state.epochs) == ("cancelled", 2, 4)
     run_training(recipe, a_training_folder, output, device="cpu")
     assert epochs_logged(output, "resumed") == [2, 3]
+    assert epochs_told(output) == [1, 2, 3, 4]
+    state = read_state(output)
+    assert (state.state, state.resumed_from_epoch, state.package) == ("finished", 2, "blobs")
+    assert not (output / "cache").exists()
+
+
+def test_a_run_ends_when_it_is_asked_to(
+    a_small_recipe: dict, write_recipe, a_training_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("medseg.training.run_files._STOP_SECONDS", 0.0)
+    output = tmp_path / "out"
+    asked = Progress(lambda fraction, _text: request_stop(output) if fraction > 0.1 else None)
+    with pytest.raises(Cancelled):
+        run_training(write_recipe(a_small_recipe), a_training_folder, output, device="cpu", progress=asked)
+    assert read_state(output).state == "cancelled"
+    assert read_progress(output)[-1]["state"] == "cancelled"
+    assert not (output / "stop").exists()
+
+
+def test_a_run_that_was_killed_loses_its_last_epoch_at_most(
+    a_small_recipe: dict, write_recipe, a_training_folder: Path, tmp_path: Path
+) -> None:
+    a_small_recipe["optimisation"].update(epochs=300, validate_every=300)
+    recipe, output = write_recipe(a_small_recipe), tmp_path / "out"
+    command = [sys.executable, "-m", "medseg.cli", "train", recipe, "--data", a_training_folder, "--output", output]
+    process = subprocess.Popen([str(part) for part in (*command, "--device", "cpu")])
+    try:
+        deadline = time.monotonic() + 200
+        while len(epochs_told(output)) < 3:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    finally:
+        process.kill()
+        process.wait()
+    before = epochs_told(output)[-1]
+    assert read_state(output).state == "running"
+    assert read_state(output).alive is False
+    stop = Progress(None, lambda: epochs_told(output)[-1] > before)
+    with pytest.raises(Cancelled):
+        run_training(recipe, a_training_folder, output, device="cpu", progress=stop)
+    resumed = read_progress(output)
+    starts = [entry["resumed_from_epoch"] for entry in resumed if entry["kind"] == "start"]
+    assert starts[0] == 0
+    assert before - 1 <= starts[1] <= before
+    told = epochs_told(output)
+    assert told == list(range(1, told[-1] + 1))
+
+
+def test_two_runs_in_one_folder_are_refused(
+    a_small_recipe: dict, write_recipe, a_training_folder: Path, tmp_path: Path
+) -> None:
+    running = RunFiles(tmp_path)
+    running.start()
+    with pytest.raises(TrainingError, match="A run is going on"):
+        run_training(write_recipe(a_small_recipe), a_training_folder, tmp_path, device="cpu")
+    assert read_state(tmp_path).state == "running"
 
 
 def test_the_same_recipe_gives_the_same_weights(
@@ -107,60 +173,43 @@ def test_weights_of_a_package_are_a_starting_point(
         run_training(write_recipe(a_small_recipe), a_training_folder, tmp_path / "three", device="cpu")
 
 
-@pytest.fixture
-def a_folder_to_spoil(a_training_folder: Path, tmp_path: Path) -> Path:
-    folder = tmp_path / "data"
-    folder.mkdir()
-    for path in a_training_folder.iterdir():
-        (folder / path.name).write_bytes(path.read_bytes())
-    return folder
-
-
 def refuse(recipe: Path, data: Path, output: Path, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         run_training(recipe, data, output, device="cpu")
 
 
-def test_bad_data_is_refused_before_the_first_step(
-    a_small_recipe: dict, write_recipe, a_folder_to_spoil: Path, tmp_path: Path
+def test_bad_data_is_refused_before_the_first_step_and_told_in_the_state(
+    a_small_recipe: dict, write_recipe, a_training_folder: Path, tmp_path: Path
 ) -> None:
-    recipe, out = write_recipe(a_small_recipe), tmp_path / "out"
-    label_path = a_folder_to_spoil / "case_2_label.nii.gz"
-    good = label_path.read_bytes()
-    label = read_labelmap(label_path)
-
-    write_labelmap(label.with_array(np.zeros_like(label.array)), label_path)
-    refuse(recipe, a_folder_to_spoil, out, "case_2: the label is empty")
-    write_labelmap(label.with_array((label.array * 7).astype(np.uint8)), label_path)
-    refuse(recipe, a_folder_to_spoil, out, r"case_2: the label holds the values \[7\]")
-    shifted = label.geometry.ijk_to_ras.copy()
-    shifted[0, 3] += 1.0
-    write_labelmap(Volume(label.array, Geometry(label.geometry.shape, shifted)), label_path)
-    refuse(recipe, a_folder_to_spoil, out, "case_2: image and label lie on different grids")
-    label_path.write_bytes(good[: len(good) // 2])
-    refuse(recipe, a_folder_to_spoil, out, "case_2 cannot be read|case_2")
-    label_path.write_bytes(good)
-
-    image_path = a_folder_to_spoil / "case_1.nii.gz"
-    image = read_volume(image_path)
-    spoilt = image.array.astype(np.float32)
-    spoilt[0, 0, 0] = np.nan
-    write_volume(image.with_array(spoilt), image_path)
-    refuse(recipe, a_folder_to_spoil, out, "case_1: the image holds values that are not numbers")
+    folder, out = tmp_path / "data", tmp_path / "out"
+    folder.mkdir()
+    for path in a_training_folder.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    path = folder / "case_2_label.nii.gz"
+    label = read_labelmap(path)
+    write_labelmap(label.with_array(np.zeros_like(label.array)), path)
+    refuse(write_recipe(a_small_recipe), folder, out, "1 of 6 cases cannot be trained on: case_2: the label is empty")
+    state = read_state(out)
+    assert (state.state, state.stage) == ("failed", "checking")
+    assert "case_2" in state.message
+    assert not (out / "last.ckpt").exists()
 
 
 def test_pairs_that_are_not_pairs_are_named(
-    a_small_recipe: dict, write_recipe, a_folder_to_spoil: Path, tmp_path: Path
+    a_small_recipe: dict, write_recipe, a_training_folder: Path, tmp_path: Path
 ) -> None:
-    recipe, out = write_recipe(a_small_recipe), tmp_path / "out"
+    recipe, out, folder = write_recipe(a_small_recipe), tmp_path / "out", tmp_path / "data"
+    folder.mkdir()
+    for path in a_training_folder.iterdir():
+        (folder / path.name).touch()
     refuse(recipe, tmp_path / "nowhere", out, "does not exist")
-    (a_folder_to_spoil / "case_0_label.nii.gz").unlink()
-    refuse(recipe, a_folder_to_spoil, out, "no label file .* case_0")
-    (a_folder_to_spoil / "case_0.nii.gz").unlink()
+    (folder / "case_0_label.nii.gz").unlink()
+    refuse(recipe, folder, out, "no label file .* case_0")
+    (folder / "case_0.nii.gz").unlink()
     for number in (1, 2, 3):
-        (a_folder_to_spoil / f"case_{number}.nii.gz").unlink()
-        (a_folder_to_spoil / f"case_{number}_label.nii.gz").unlink()
-    refuse(recipe, a_folder_to_spoil, out, "2 cases, too few for 3 folds")
+        (folder / f"case_{number}.nii.gz").unlink()
+        (folder / f"case_{number}_label.nii.gz").unlink()
+    refuse(recipe, folder, out, "2 cases, too few for 3 folds")
     empty = tmp_path / "empty"
     empty.mkdir()
     refuse(recipe, empty, out, "No file in .* matches")
@@ -183,3 +232,42 @@ def test_a_network_from_elsewhere_is_refused(
 ) -> None:
     a_small_recipe["network"]["target"] = "os.system"
     refuse(write_recipe(a_small_recipe), a_training_folder, tmp_path / "out", "not on the list")
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "sentence"),
+    [
+        (("window", "size"), [24, 24, 9], "The network and the loss cannot work on windows of 24 x 24 x 9 voxels"),
+        (("network", "target"), "monai.networks.nets.DenseNet", "cannot work on windows|cannot be built"),
+        (("loss",), {"kind": "tversky_ce"}, "loss 'tversky_ce' needs probabilities"),
+        (("network", "arguments", "in_channels"), 2, "2 input channels, but the package has 1 inputs"),
+        (("augmentation", "swap_on_flip"), [[1, 5]], r"augmentation.swap_on_flip names the labels \[5\]"),
+        (("data", "values"), {7: 3}, r"data.values names the labels \[3\]"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_any_case_is_read(
+    a_small_recipe: dict, write_recipe, a_training_folder: Path, tmp_path: Path, place: tuple, value, sentence: str
+) -> None:
+    a_small_recipe["network"] = {
+        "target": "monai.networks.nets.UNet",
+        "arguments": {
+            "spatial_dims": 3, "in_channels": 1, "out_channels": 2, "channels": [4, 8, 8], "strides": [2, 2],
+        },
+    }  # fmt: skip
+    *parents, key = place
+    content = a_small_recipe
+    for parent in parents:
+        content = content[parent]
+    content[key] = value
+    with pytest.raises(MedSegError, match=sentence):
+        run_training(write_recipe(a_small_recipe), a_training_folder, tmp_path / "out", device="cpu")
+    assert not (tmp_path / "out" / "cases.csv").exists()
+
+
+def test_the_cost_of_a_run_is_measured_in_a_process_of_its_own(
+    bright_blob_package: Path, a_training_folder: Path
+) -> None:
+    measured = measure_cost(bright_blob_package, [a_training_folder / "case_0.nii.gz"])
+    assert measured.seconds_cpu > 0
+    assert (measured.size, measured.spacing) == ((24, 24, 16), pytest.approx((1.0, 1.0, 2.0)))
+    assert measure_cost(bright_blob_package, [a_training_folder / "none.nii.gz"]) is None

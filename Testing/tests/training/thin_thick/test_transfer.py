@@ -11,7 +11,7 @@ import torch
 from medseg.errors import Cancelled, GeometryError, InputError
 from medseg.metrics import dice
 from medseg.progress import Progress
-from medseg.training.thin_thick import TransferOptions, thick_copy, transfer, write_agreement_csv
+from medseg.training.thin_thick import TransferOptions, measure_agreement, thick_copy, transfer, write_agreement_csv
 from medseg.training.thin_thick.case import make_case
 from medseg.training.thin_thick.guided import Schedule, fit_guided
 from medseg.training.thin_thick.shapes import LabelShapes
@@ -143,6 +143,7 @@ def test_the_agreement_is_that_of_the_labelmap_with_what_was_drawn(tmp_path) -> 
     assert row.drawn_voxels == mask.sum()
     assert row.dice == pytest.approx(2 * (mean * mask).sum() / (mean.sum() + mask.sum()))
     assert row.mean_difference == pytest.approx(np.abs(mean - mask)[(mean > 0) | mask].mean())
+    assert measure_agreement(result.labelmap, labels) == result.agreement
     write_agreement_csv(tmp_path / "rows.csv", result.agreement)
     with (tmp_path / "rows.csv").open(newline="") as file:
         written = list(csv.DictReader(file))
