@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import sys
+import tempfile
 import unittest
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from MedSegLib.parameterNode import Device, MedSegParameterNode
 from MedSegLib.runController import RunController
 from MedSegLib.sampleData import registerSampleData, showSample
 from MedSegLib.segmentationRun import Outcome, RunRequest
-from MedSegLib.selfTest import dice
+from MedSegLib.selfTest import TRAINED_NAME, dice, threeBlocks, writeTrainingSet
 
 
 class MedSeg(ScriptedLoadableModule):
@@ -206,7 +207,7 @@ class MedSegLogic(ScriptedLoadableModuleLogic):
 
 
 class MedSegTest(ScriptedLoadableModuleTest):
-    """Segments a synthetic heart with a bundled model, through the panel's own button and the real worker."""
+    """Works with synthetic images through the panel's own buttons, with the real worker and a real training process."""
 
     modelName = "left-atrium-mr"
     minimumDice = 0.8
@@ -233,7 +234,8 @@ class MedSegTest(ScriptedLoadableModuleTest):
         self.assertIn(self.modelName, packages, "the model is not installed")
 
     def tearDown(self) -> None:
-        self.panel.controller.abandon("The test is over.")
+        for section in self.panel.jobSections:
+            section.controller.abandon("The test is over.")
         slicer.mrmlScene.Clear()
 
     def test_AVolumeBecomesASegmentation(self) -> None:
@@ -293,6 +295,55 @@ class MedSegTest(ScriptedLoadableModuleTest):
         self._press("Segment")
         self.assertEqual(self._finished().state, "done", self._explain())
 
+    def test_ASegmentIsSplitIntoInstances(self) -> None:
+        from medseg.mrml import volume_to_node
+
+        blocks = threeBlocks()
+        volumeNode = volume_to_node(blocks.with_array(blocks.array * 100), slicer.mrmlScene, "blocks")
+        segmentationNode = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "blocks")
+        segmentationNode.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
+        labelmapNode = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode")
+        volume_to_node(blocks, slicer.mrmlScene, node=labelmapNode)
+        logic = slicer.modules.segmentations.logic()
+        logic.ImportLabelmapToSegmentationNode(labelmapNode, segmentationNode)
+        self.widget.ui.splitSegmentationSelector.setCurrentNode(segmentationNode)
+        self._pressButton(self.widget.ui.splitButton)
+        outcome = self._outcomeOf(self.panel.split)
+        self.assertEqual(outcome.state, "done", outcome.sentence)
+        self.assertEqual(outcome.segmentationNode.GetSegmentation().GetNumberOfSegments(), 3)
+
+    def test_AModelIsTrainedAndInstalled(self) -> None:
+        from medseg.errors import MedSegError
+        from medseg.models import remove_model
+
+        missing = dependencies.missingPackages(dependencies.TRAINING)
+        if missing and not settings.usesOwnEnvironment():
+            self.skipTest(f"Slicer's Python lacks {', '.join(missing)}")
+        ui, section = self.widget.ui, self.panel.training
+        edits = (ui.trainDataPathLineEdit, ui.trainRecipePathLineEdit, ui.trainOutputPathLineEdit)
+        before = [edit.currentPath for edit in edits]
+        with tempfile.TemporaryDirectory(prefix="MedSeg-") as name:
+            folder = Path(name)
+            try:
+                for edit, path in zip(edits, (folder, writeTrainingSet(folder), folder / "run"), strict=True):
+                    edit.currentPath = str(path)
+                self._pressButton(ui.trainButton)
+                self.assertTrue(waitUntil(lambda: not section.isTraining, self.longestRun), ui.trainStatusLabel.text)
+                self.assertTrue(section.curves.hasEpochs, ui.trainStatusLabel.text)
+                self._pressButton(ui.installTrainedButton)
+                parameters = self.widget.logic.getParameterNode()
+                isChosen = waitUntil(lambda: parameters.modelName == TRAINED_NAME, 60.0)
+                self.assertTrue(isChosen, ui.trainStatusLabel.text)
+                self.assertIn(TRAINED_NAME, {package.name for package in self.panel.models.packages})
+            finally:
+                with contextlib.suppress(MedSegError):
+                    remove_model(TRAINED_NAME)
+                section.shutDown()
+                waitUntil(lambda: not section.isTraining, 60.0)
+                for edit, path in zip(edits, before, strict=True):
+                    edit.currentPath = path
+                self.panel.onModelsChanged("")
+
     def _loadHeart(self, large: bool = False) -> tuple[Any, Any]:
         """Show the synthetic heart; a large one (many hearts side by side) keeps the model busy for a while."""
         import numpy as np
@@ -321,6 +372,15 @@ class MedSegTest(ScriptedLoadableModuleTest):
         self.assertTrue(waitUntil(lambda: button.enabled, 5.0), button.toolTip)
         self.assertEqual(button.text, text)
         button.click()
+
+    def _pressButton(self, button: Any) -> None:
+        self.assertTrue(waitUntil(lambda: button.enabled, 5.0), button.toolTip)
+        button.click()
+
+    def _outcomeOf(self, section: Any) -> Outcome:
+        self.assertTrue(waitUntil(lambda: not section.controller.isRunning, self.longestRun), self._explain())
+        self.assertIsNotNone(section.lastOutcome, self._explain())
+        return section.lastOutcome
 
     def _waitUntilRunning(self) -> None:
         isRunning = waitUntil(lambda: self.widget.ui.progressBar.value > 0 or self._isOver(), self.longestRun)

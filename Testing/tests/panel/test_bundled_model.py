@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unittest
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -35,7 +36,12 @@ def the_module_as_installed(application: Any, repository: Path, monkeypatch: pyt
 def test_the_bundled_model_segments_the_synthetic_heart_in_the_modules_own_test(
     the_module_as_installed: Any, application: Any
 ) -> None:
-    the_module_as_installed.runTest()
+    case = the_module_as_installed.source.MedSegTest
+    result = unittest.TestResult()
+    for name in ("test_AVolumeBecomesASegmentation", "test_ARunIsCancelled", "test_TheSceneIsClosedDuringARun"):
+        case(name).run(result)
+    assert result.wasSuccessful(), result.failures + result.errors
+    assert result.testsRun == 3
     assert [message for message in application.messages if message.shown] == []
     assert workers()
 

@@ -35,9 +35,14 @@ def test_the_self_test_passes_through_slicers_self_tests(the_self_test: Any, the
     the_module.runTest()
 
 
-def test_it_has_the_three_runs(the_self_test: Any) -> None:
-    names = unittest.TestLoader().getTestCaseNames(the_self_test)
-    assert len(names) == 3
+def test_every_part_of_the_panel_has_its_run(the_self_test: Any) -> None:
+    assert set(unittest.TestLoader().getTestCaseNames(the_self_test)) == {
+        "test_AVolumeBecomesASegmentation",
+        "test_ARunIsCancelled",
+        "test_TheSceneIsClosedDuringARun",
+        "test_ASegmentIsSplitIntoInstances",
+        "test_AModelIsTrainedAndInstalled",
+    }
 
 
 def test_it_fails_clearly_when_the_result_is_wrong(
@@ -52,11 +57,22 @@ def test_it_fails_clearly_when_the_result_is_wrong(
         the_module.runTest()
 
 
+def test_only_the_training_is_skipped_where_its_packages_are_absent(
+    the_self_test: Any, the_module: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dependencies = the_module.source.dependencies
+    monkeypatch.setattr(
+        dependencies, "missingPackages", lambda names=(): ["lightning"] if names == dependencies.TRAINING else []
+    )
+    result = run(the_self_test, "test_AModelIsTrainedAndInstalled")
+    assert [reason for _test, reason in result.skipped] == ["Slicer's Python lacks lightning"]
+
+
 def test_it_is_skipped_where_torch_is_absent(
     the_self_test: Any, the_module: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(the_module.source.dependencies, "missingPackages", lambda: ["torch"])
+    monkeypatch.setattr(the_module.source.dependencies, "missingPackages", lambda *_: ["torch"])
     result = run(the_self_test)
-    assert len(result.skipped) == 3
+    assert len(result.skipped) == len(unittest.TestLoader().getTestCaseNames(the_self_test))
     assert result.wasSuccessful()
     the_module.runTest()
