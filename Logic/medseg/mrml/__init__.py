@@ -10,13 +10,17 @@ from medseg.mrml.hierarchy import place_beside
 from medseg.mrml.labelmaps import label_values, labelmap_from_segmentation
 from medseg.mrml.segmentations import create_closed_surface, segmentation_to_node
 from medseg.mrml.tables import statistics_to_table
+from medseg.mrml.thick import agreement_to_table, drawn_labels, make_thick_copy
 from medseg.mrml.volumes import geometry_from_node, volume_from_node, volume_to_node
 
 __all__ = [
+    "agreement_to_table",
     "create_closed_surface",
+    "drawn_labels",
     "geometry_from_node",
     "label_values",
     "labelmap_from_segmentation",
+    "make_thick_copy",
     "place_beside",
     "segmentation_to_node",
     "statistics_to_table",

@@ -1,0 +1,138 @@
+"""Thick copies of volume nodes, to draw on, and what came of drawing on them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from medseg.mrml.hierarchy import place_beside
+from medseg.mrml.labelmaps import label_values
+from medseg.mrml.volumes import node_name, volume_from_node, volume_to_node
+from medseg.training.thin_thick import thick_copy
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from medseg.training.thin_thick import SliceAgreement, SliceAxis
+
+_TERMINOLOGY_TAG = "TerminologyEntry"
+
+
+def make_thick_copy(scene: Any, volume_node: Any, thickness_mm: float, axis: SliceAxis = "k") -> Any:
+    """Add a copy of a volume with thick slices, means of neighbouring ones, to draw on.
+
+    It lies exactly where the volume lies (the first slice in the middle of the slices that it stands for), under the
+    same transform, beside it in the subject hierarchy and with its window and level. The thickness is a whole number of
+    slices, and the name says it: ``"CT thick 5 mm"``.
+
+    Parameters
+    ----------
+    scene
+        The ``vtkMRMLScene``.
+    volume_node
+        The ``vtkMRMLScalarVolumeNode`` with thin slices; it is not changed.
+    thickness_mm
+        Rounded to whole slices.
+    axis
+        The index axis across the slices.
+
+    Returns
+    -------
+    vtkMRMLScalarVolumeNode
+        float32.
+
+    Raises
+    ------
+    InputError
+        When the node is no volume, or the thickness makes no thicker slice or more than the volume has.
+    """
+    thick = thick_copy(volume_from_node(volume_node, copy=False), thickness_mm=thickness_mm, axis=axis)
+    thickness = thick.geometry.spacing["ijk".index(axis)]
+    node = volume_to_node(thick, scene, name=f"{node_name(volume_node)} thick {thickness:.3g} mm")
+    node.SetAndObserveTransformNodeID(volume_node.GetTransformNodeID())
+    _copy_window(volume_node, node)
+    place_beside(node, volume_node)
+    return node
+
+
+def _copy_window(source: Any, target: Any) -> None:
+    shown, display = source.GetDisplayNode(), target.GetDisplayNode()
+    if shown is None or display is None or not shown.IsA("vtkMRMLScalarVolumeDisplayNode"):
+        return
+    display.SetAutoWindowLevel(False)
+    display.SetWindowLevel(shown.GetWindow(), shown.GetLevel())
+    display.SetAndObserveColorNodeID(shown.GetColorNodeID())
+
+
+def drawn_labels(segmentation_node: Any) -> list[dict[str, Any]]:
+    """Return what the verb ``transfer`` is to know of the segments, as its option ``labels``.
+
+    One dictionary a segment, with the values of :func:`~medseg.mrml.labelmaps.label_values`: "value", "name", "color"
+    (0 to 255) and "terminology" (the segment's tag, as Slicer writes it).
+
+    Raises
+    ------
+    InputError
+        When ``segmentation_node`` is not a segmentation.
+    """
+    import vtk
+
+    labels = []
+    for identifier, value in label_values(segmentation_node).items():
+        segment = segmentation_node.GetSegmentation().GetSegment(identifier)
+        entry = vtk.reference("")
+        labels.append(
+            {
+                "value": value,
+                "name": segment.GetName() or "",
+                "color": [round(255 * part) for part in segment.GetColor()],
+                "terminology": str(entry) if segment.GetTag(_TERMINOLOGY_TAG, entry) else "",
+            }
+        )
+    return labels
+
+
+def agreement_to_table(
+    rows: Sequence[SliceAgreement], names: Mapping[int, str], scene: Any, name: str, *, volume_node: Any = None
+) -> Any:
+    """Write how a thin segmentation agrees with what was drawn into a table node, a row for each slice and segment.
+
+    Parameters
+    ----------
+    rows
+        See :class:`~medseg.training.thin_thick.SliceAgreement`; slices are counted from 0.
+    names
+        Of the segments, by label value.
+    volume_node
+        The table is put beside it in the subject hierarchy.
+
+    Returns
+    -------
+    vtkMRMLTableNode
+    """
+    import vtk
+
+    columns = (
+        ("Thick slice", vtk.vtkIntArray, "thick_slice", "Index of the slice that was drawn on, from 0"),
+        ("Segment", vtk.vtkStringArray, "", "Name of the structure"),
+        ("First thin slice", vtk.vtkIntArray, "first_thin", "Index of the first slice that it covers, from 0"),
+        ("Last thin slice", vtk.vtkIntArray, "last_thin", "Index of the last slice that it covers"),
+        ("Drawn voxels", vtk.vtkIdTypeArray, "drawn_voxels", "Voxels of the structure on the thick slice"),
+        ("Mean difference", vtk.vtkDoubleArray, "mean_difference", "Of the mean thin mask and the drawn mask"),
+        ("Dice", vtk.vtkDoubleArray, "dice", "Of the mean thin mask and the drawn mask"),
+    )
+    node = scene.AddNewNodeByClass("vtkMRMLTableNode", scene.GenerateUniqueName(name))
+    modified = node.StartModify()
+    try:
+        for title, array_class, field, description in columns:
+            array = array_class()
+            array.SetName(title)
+            for row in rows:
+                array.InsertNextValue(getattr(row, field) if field else names.get(row.value, f"Label {row.value}"))
+            node.AddColumn(array)
+            node.SetColumnDescription(title, description)
+        node.SetUseColumnTitleAsColumnHeader(True)
+        node.SetLocked(True)
+    finally:
+        node.EndModify(modified)
+    place_beside(node, volume_node)
+    return node
