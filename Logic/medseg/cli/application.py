@@ -13,6 +13,7 @@ from medseg.cli.failures import CarefulGroup
 from medseg.cli.info import info
 from medseg.cli.models import models
 from medseg.cli.segment import segment
+from medseg.cli.thick import thick, transfer
 from medseg.cli.train import train
 from medseg.version import VERSION
 
@@ -45,6 +46,8 @@ app.command()(segment)
 app.command()(models)
 app.command()(info)
 app.command()(train)
+app.command()(thick)
+app.command()(transfer)
 app.command()(demo)
 app.add_typer(analyse, name="analyse")
 app.add_typer(bench, name="bench")
