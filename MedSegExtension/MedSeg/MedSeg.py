@@ -27,7 +27,7 @@ from slicer.util import VTKObservationMixin
 from MedSegLib import dependencies, settings
 from MedSegLib.background import Poller, waitUntil
 from MedSegLib.panel import Panel
-from MedSegLib.parameterNode import Device, MedSegParameterNode
+from MedSegLib.parameterNode import Device, MedSegParameterNode, TransferMethod
 from MedSegLib.runController import RunController
 from MedSegLib.sampleData import registerSampleData, showSample
 from MedSegLib.segmentationRun import Outcome, RunRequest
@@ -83,7 +83,11 @@ class MedSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.layout.addWidget(panel)
         places = slicer.util.childWidgetVariables(panel)
         parts = [panel]
-        for name, place in (("Analyse", places.analyseTab), ("Models", places.modelsTab)):
+        for name, place in (
+            ("ThinSlices", places.thinSlicesCollapsibleButton),
+            ("Analyse", places.analyseTab),
+            ("Models", places.modelsTab),
+        ):
             part = slicer.util.loadUI(self.resourcePath(f"UI/{name}.ui"))
             place.layout().addWidget(part)
             parts.append(part)
@@ -302,15 +306,29 @@ class MedSegTest(ScriptedLoadableModuleTest):
         volumeNode = volume_to_node(blocks.with_array(blocks.array * 100), slicer.mrmlScene, "blocks")
         segmentationNode = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "blocks")
         segmentationNode.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
-        labelmapNode = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode")
-        volume_to_node(blocks, slicer.mrmlScene, node=labelmapNode)
-        logic = slicer.modules.segmentations.logic()
-        logic.ImportLabelmapToSegmentationNode(labelmapNode, segmentationNode)
+        self._draw(segmentationNode, blocks)
         self.widget.ui.splitSegmentationSelector.setCurrentNode(segmentationNode)
         self._pressButton(self.widget.ui.splitButton)
         outcome = self._outcomeOf(self.panel.split)
         self.assertEqual(outcome.state, "done", outcome.sentence)
         self.assertEqual(outcome.segmentationNode.GetSegmentation().GetNumberOfSegments(), 3)
+
+    def test_ThickLabelsBecomeThin(self) -> None:
+        from medseg.mrml import labelmap_from_segmentation
+        from medseg.training.thin_thick import thick_copy
+
+        volumeNode, truth = self._loadHeart()
+        parameters = self._choose(volumeNode)
+        parameters.transferMethod = TransferMethod.SHAPE
+        self._pressButton(self.widget.ui.makeThickCopyButton)
+        thick = thick_copy(truth.with_array(truth.array.astype(float)), thickness_mm=parameters.thickness)
+        self._draw(parameters.thickSegmentation, thick.with_array((thick.array > 0.5).astype("uint8")))
+        self._pressButton(self.widget.ui.transferButton)
+        outcome = self._outcomeOf(self.panel.transfer)
+        self.assertEqual(outcome.state, "done", outcome.sentence)
+        found = labelmap_from_segmentation(outcome.segmentationNode, volumeNode)
+        self.assertGreaterEqual(dice(found.array > 0, truth.array > 0), 0.85)
+        self.assertGreater(outcome.tableNode.GetNumberOfRows(), 0)
 
     def test_AModelIsTrainedAndInstalled(self) -> None:
         from medseg.errors import MedSegError
@@ -356,6 +374,16 @@ class MedSegTest(ScriptedLoadableModuleTest):
             array = np.tile(image.array, (3, 3, 3))
             image = Volume(array, Geometry.from_spacing(array.shape, image.geometry.spacing), modality="MR")
         return showSample(image), truth
+
+    def _draw(self, segmentationNode: Any, labelmap: Any) -> None:
+        """Add the labels to a segmentation, as if the user had drawn them."""
+        from medseg.mrml import volume_to_node
+
+        labelmapNode = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode")
+        volume_to_node(labelmap, slicer.mrmlScene, node=labelmapNode)
+        slicer.modules.segmentations.logic().ImportLabelmapToSegmentationNode(labelmapNode, segmentationNode)
+        slicer.mrmlScene.RemoveNode(labelmapNode)
+        self.panel.update()
 
     def _choose(self, volumeNode: Any, show3D: bool = False) -> MedSegParameterNode:
         """Choose volume and model as the user's widgets would; the CPU, since not every computer has a GPU."""

@@ -18,6 +18,7 @@ from MedSegLib.splitSection import SplitSection
 from MedSegLib.tabs import Tabs
 from MedSegLib.terminology import loadTerminology
 from MedSegLib.trainSection import TrainSection
+from MedSegLib.transferSection import TransferSection
 from MedSegLib.workerAccess import WorkerAccess
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Panel:
         self.tabs = Tabs(ui.tabWidget, [ui.segmentContents, ui.Analyse, ui.Models])
         self.python = PythonSection(ui, self.log, self._poller)
         self.segment = SegmentSection(ui, services)
+        self.transfer = TransferSection(ui, services)
         self.split = SplitSection(ui, services)
         self.attention = AttentionSection(ui, services, self.models)
         self.modelManager = ModelManager(ui, services, self.models, self.onModelsChanged)
@@ -67,7 +69,7 @@ class Panel:
     @property
     def jobSections(self) -> list[JobSection]:
         """The parts that run jobs of the worker."""
-        return [self.segment, self.split, self.attention]
+        return [self.segment, self.transfer, self.split, self.attention]
 
     def reloadModels(self) -> None:
         """Look for models again, and tell Slicer's terminologies about their codes."""

@@ -39,6 +39,17 @@ class Connectivity(Enum):
         return {6: _("Faces (6 neighbors)"), 26: _("Faces, edges, corners (26)")}[self.value]
 
 
+class TransferMethod(Enum):
+    """How labels of thick slices become labels of thin ones."""
+
+    GUIDED = "guided"
+    SHAPE = "shape"
+
+    def label(self) -> str:
+        """Return the text of the combo box."""
+        return {"guided": _("With the image (minutes)"), "shape": _("Shapes only (seconds)")}[self.value]
+
+
 @parameterNodeWrapper
 class MedSegParameterNode:
     """The parameters of the panel; widgets are bound by their property ``SlicerParameterName``.
@@ -50,6 +61,9 @@ class MedSegParameterNode:
     show3D - Make the closed surface and show it.
     makeTable - Make a table of the volumetry.
     resultTable - The table that the panel shows, that of the last run.
+    thickness - Thickness of the slices of a thick copy, in mm.
+    thickSegmentation - What was drawn on a thick copy.
+    transferMethod - How it becomes a segmentation of the thin slices.
     splitSegmentation - The segmentation with the segment to split into instances.
     splitSegmentID - The segment; bound to its combo box by hand.
     connectivity - Which voxels belong together.
@@ -69,6 +83,9 @@ class MedSegParameterNode:
     show3D: bool = False
     makeTable: bool = True
     resultTable: vtkMRMLTableNode
+    thickness: Annotated[float, WithinRange(0.5, 100.0)] = 5.0
+    thickSegmentation: vtkMRMLSegmentationNode
+    transferMethod: TransferMethod = TransferMethod.GUIDED
     splitSegmentation: vtkMRMLSegmentationNode
     splitSegmentID: str
     connectivity: Connectivity = Connectivity.FACES
