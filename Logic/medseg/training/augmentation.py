@@ -38,9 +38,19 @@ class PatchSampler:
         Sections of the recipe.
     foreground_patches
         Share of patches centred on a labelled voxel; the label is drawn first, so small ones are met as often as large.
+    slice_groups
+        Axis (0, 1, 2 for I, J, K) and size of groups of slices: patches begin at whole groups, and along this axis
+        nothing is scaled or moved.
     """
 
-    def __init__(self, window: WindowSection, augmentation: AugmentationSection, foreground_patches: float) -> None:
+    def __init__(
+        self,
+        window: WindowSection,
+        augmentation: AugmentationSection,
+        foreground_patches: float,
+        slice_groups: tuple[int, int] | None = None,
+    ) -> None:
+        self._groups = slice_groups
         self._size = torch.tensor(window.size)
         self._settings = augmentation
         self._foreground_patches = foreground_patches
@@ -130,11 +140,14 @@ class PatchSampler:
             factors = [uniform(1 - settings.scale, 1 + settings.scale) for _ in range(3)]
             if not settings.anisotropic_scale:
                 factors = [factors[0]] * 3
+            shift = torch.tensor([uniform(-1, 1) for _ in range(3)]) * settings.translation_mm / spacing
+            if self._groups is not None:
+                factors[self._groups[0]], shift[self._groups[0]] = 1.0, 0.0
             # Rotation happens in millimetres: a rotation of anisotropic voxels would shear the anatomy.
             in_mm = _rotation(angles) @ torch.diag(torch.tensor(factors))
             matrix = torch.diag(1 / spacing) @ in_mm @ torch.diag(spacing)
             offsets = offsets @ matrix.T
-            centre = centre + torch.tensor([uniform(-1, 1) for _ in range(3)]) * settings.translation_mm / spacing
+            centre = centre + shift
         flips = 0
         for axis in settings.flip_axes:
             if uniform(0, 1) < 0.5:
@@ -147,6 +160,14 @@ class PatchSampler:
         return offsets + centre, flips
 
     def _centre(self, case: PreparedCase, generator: torch.Generator) -> Tensor:
+        centre = self._any_centre(case, generator)
+        if self._groups is not None:
+            axis, size = self._groups
+            half = (float(self._size[axis]) - 1) / 2
+            centre[axis] = torch.round((centre[axis] - half) / size) * size + half
+        return centre
+
+    def _any_centre(self, case: PreparedCase, generator: torch.Generator) -> Tensor:
         extent = torch.tensor(case.label.shape, dtype=torch.float32)
         half = (self._size.to(torch.float32) - 1) / 2
         low = torch.minimum(half, (extent - 1) / 2)

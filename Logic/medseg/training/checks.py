@@ -83,6 +83,12 @@ class CaseChecker:
         except InputError as error:
             self.problems.append(f"{pair.case}: cannot be read ({error.message.rstrip('.')})")
             return None
+        try:
+            orientation = self.recipe.preprocessing.orientation
+            images, label = self.recipe.loss.on_one_grid(images, label, orientation, split)
+        except InputError as error:
+            self.problems.append(f"{pair.case}: {error.message.rstrip('.')}")
+            return None
         found = [*self._of_images(pair, images), *self._of_label(pair, images[0], label)]
         if found:
             self.problems.append(f"{pair.case}: {' and '.join(found)}")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from medseg.labels import LabelTable
+    from medseg.training.objectives import LossSection
     from medseg.training.pairs import Pair
     from medseg.training.recipe import DataSection
 
@@ -89,6 +90,7 @@ def evaluate(
     labels: LabelTable,
     section: DataSection,
     *,
+    loss: LossSection | None = None,
     tolerance_mm: float = 2.0,
     device: str = "cpu",
     keep: Path | None = None,
@@ -101,6 +103,8 @@ def evaluate(
 
     Parameters
     ----------
+    loss
+        Knows how to compare where labels lie on another grid than their image.
     tolerance_mm
         Of the surface Dice.
     keep
@@ -116,7 +120,8 @@ def evaluate(
         part = progress.part(number / len(pairs), (number + 1) / len(pairs))
         text = f"Measuring {pair.case} ({number + 1} of {len(pairs)})"
         images = [read_volume(path) for path in pair.images]
-        truth = translated(read_labelmap(pair.label), section)
+        drawn = read_labelmap(pair.label)
+        truth = translated(drawn if loss is None else loss.on_image_grid(drawn, images[0]), section)
         start = time.perf_counter()
         told = Progress(lambda fraction, _, part=part, text=text: part.update(fraction, text))  # type: ignore[misc]
         result = segment(images, package, options, network=network, progress=told)
@@ -125,6 +130,8 @@ def evaluate(
         if keep is not None:
             keep.mkdir(parents=True, exist_ok=True)
             write_labelmap(found, result_path(keep, pair.case))
+        if loss is not None:
+            found = loss.as_labelled(found, drawn)
         spacing = found.geometry.spacing[::-1]
         annotated = annotated_labels(pair, truth, labels, section)
         for label in labels:

@@ -25,7 +25,7 @@ class TrainingData(lightning.LightningDataModule):
         super().__init__()
         self._recipe, self._training, self._validation = recipe, training, validation
         foreground = recipe.optimisation.foreground_patches
-        self._sampler = PatchSampler(recipe.window, recipe.augmentation, foreground)
+        self._sampler = PatchSampler(recipe.window, recipe.augmentation, foreground, recipe.loss.slice_groups)
 
     def train_dataloader(self) -> DataLoader:
         """Return ``steps_per_epoch`` batches (:class:`~medseg.training.objectives.Batch`) for this process."""
@@ -97,7 +97,7 @@ class _Volumes(Dataset):
 
     def __init__(self, cases: CaseView, recipe: Recipe, numbers: list[int]) -> None:
         self._cases, self._numbers, self._seed = cases, numbers, recipe.seed
-        self._sampler = PatchSampler(recipe.window, unchanged(recipe.augmentation), 1.0)
+        self._sampler = PatchSampler(recipe.window, unchanged(recipe.augmentation), 1.0, recipe.loss.slice_groups)
 
     def __len__(self) -> int:
         return len(self._numbers)

@@ -86,7 +86,7 @@ class TrainingModule(lightning.LightningModule):
     def training_step(self, batch: Batch, _index: int) -> Tensor:
         """Return the loss of a batch; a loss that is not a number stops the run with the batch saved."""
         tell_spacing(self.network, batch["spacing"])
-        losses = self._objective(self.network(batch["image"]), batch)
+        losses = self._objective(self._objective.outputs(self.network, batch["image"]), batch)
         loss = losses.pop("loss")
         if not torch.isfinite(loss):
             suffix = f"_{self.global_rank}" if self.global_rank else ""
@@ -136,7 +136,7 @@ class TrainingModule(lightning.LightningModule):
         self.average.train()
         for layer in _layers_with_memory(self.average):
             layer.eval()
-        losses = self._objective(self.average(patch["image"]), patch)
+        losses = self._objective(self._objective.outputs(self.average, patch["image"]), patch)
         self.average.eval()
         return float(losses["loss"])
 

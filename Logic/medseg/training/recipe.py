@@ -291,6 +291,13 @@ class Recipe(Section):
             raise ValueError(f"data.image names {len(images)} images and the package has {len(slots)} inputs")
         return self
 
+    @model_validator(mode="after")
+    def _goes_with_its_loss(self) -> Recipe:
+        objections = self.loss.objections(self)
+        if objections:
+            raise ValueError(f"with the loss {self.loss.kind} " + ", and ".join(objections))
+        return self
+
     def digest(self) -> str:
         """Return a hash of everything that makes two runs the same run; a checkpoint goes on only with its own.
 

@@ -119,7 +119,8 @@ def try_network(network: nn.Module, recipe: Recipe, labels: LabelTable, device: 
         trial = copy.deepcopy(network).to(device)
         tell_spacing(trial, batch["spacing"])
         try:
-            recipe.loss.build(classes).to(device)(trial.train()(batch["image"]), batch)
+            objective = recipe.loss.build(classes).to(device)
+            objective(objective.outputs(trial.train(), batch["image"]), batch)
             tell_spacing(trial, batch["spacing"][:1])
             scores = trial.eval()(batch["image"][:1])
         except (RuntimeError, ValueError, TypeError, AssertionError, IndexError, KeyError) as error:

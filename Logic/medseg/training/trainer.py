@@ -172,6 +172,7 @@ def _finish(
         run.validation,
         labels,
         recipe.data,
+        loss=recipe.loss,
         tolerance_mm=recipe.evaluation.tolerance_mm,
         device=run.hardware.device,
         keep=output / RESULT_FOLDER,

@@ -6,11 +6,13 @@ from pydantic import Field
 
 from medseg.training.objectives.base import Batch, LossSection, Objective, centred
 from medseg.training.objectives.dice import DiceCESection, MissingLabelDiceSection
+from medseg.training.objectives.thin_thick import ThinThickSection
 from medseg.training.objectives.tversky import TverskyCESection
 from medseg.training.objectives.two_headed import TwoHeadedSection
 
 AnyLoss = Annotated[
-    DiceCESection | MissingLabelDiceSection | TverskyCESection | TwoHeadedSection, Field(discriminator="kind")
+    DiceCESection | MissingLabelDiceSection | ThinThickSection | TverskyCESection | TwoHeadedSection,
+    Field(discriminator="kind"),
 ]
 """Every kind of loss that a recipe may choose; a new objective is added here."""
 

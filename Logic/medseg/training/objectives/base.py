@@ -11,6 +11,10 @@ from medseg.training.section import Section
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from medseg.training.pairs import Split
+    from medseg.training.recipe import Recipe
+    from medseg.volumes import Volume
+
 
 class Batch(TypedDict):
     """Patches of a training step.
@@ -49,6 +53,10 @@ class Objective(nn.Module):
         """
         raise NotImplementedError
 
+    def outputs(self, network: nn.Module, image: Tensor) -> Any:
+        """Return what :meth:`forward` judges: one pass of the network over the batch's image."""
+        return network(image)
+
     def start_epoch(self, epoch: int) -> None:
         """Adapt to the epoch (counted from 0); called before its first step, also when a run goes on."""
 
@@ -64,6 +72,45 @@ class LossSection(Section):
     def instance_labels(self) -> tuple[int, ...]:
         """Values of the labels whose instances the loss separates by embeddings."""
         return ()
+
+    @property
+    def slice_groups(self) -> tuple[int, int] | None:
+        """The axis (0, 1, 2 for I, J, K) and size of groups of slices that a patch must not tear apart."""
+        return None
+
+    def objections(self, recipe: Recipe) -> list[str]:  # noqa: ARG002 - for kinds that look at the rest
+        """Return what in the rest of the recipe does not go with this loss, a part of a sentence each."""
+        return []
+
+    def on_image_grid(self, label: Volume, image: Volume) -> Volume:  # noqa: ARG002
+        """Return a label file's labels on the grid of its image, where the loss takes labels of another grid.
+
+        Raises
+        ------
+        InputError
+            When they do not belong to this image.
+        """
+        return label
+
+    def on_one_grid(
+        self,
+        images: tuple[Volume, ...],
+        label: Volume,
+        orientation: str,  # noqa: ARG002
+        split: Split,  # noqa: ARG002
+    ) -> tuple[tuple[Volume, ...], Volume]:
+        """Return images and label as they are prepared for training; ``orientation`` is that of the network's grid.
+
+        Raises
+        ------
+        InputError
+            When this loss cannot take them; the message is a part of a sentence.
+        """
+        return images, label
+
+    def as_labelled(self, found: Volume, label: Volume) -> Volume:  # noqa: ARG002
+        """Return a result as it is to be compared with :meth:`on_image_grid` of a label file's ``label``."""
+        return found
 
 
 def centred(target: Tensor, spatial: Sequence[int]) -> Tensor:

@@ -32,7 +32,8 @@ def case_picture(pair: Pair, result: Path, recipe: Recipe, labels: LabelTable) -
     from medseg.preview.comparison import write_comparison
 
     image = dataclasses.replace(read_volume(pair.image), modality=recipe.package.slots[0].modality)
-    truth, found = translated(read_labelmap(pair.label), recipe.data), read_labelmap(result)
+    drawn, found = recipe.loss.on_image_grid(read_labelmap(pair.label), image), read_labelmap(result)
+    truth = translated(drawn, recipe.data)
     annotated = annotated_labels(pair, truth, labels, recipe.data)
     found = found.with_array(np.where(np.isin(found.array, annotated), found.array, 0).astype(np.uint8))
     stream = io.BytesIO()
