@@ -1,10 +1,10 @@
 """What numbers cost on short ranges: the learning part of the claim ``arbitrary-range``.
 
-Slice models that differ in their outputs learn from the same windows of phantom torsos: groups with embeddings; groups
-alone, whose connected components are the bones; numbered classes for every bone. A fourth has numbered classes and a
-window that holds the whole torso, so that it can count; it learns from whole torsos and from ranges of any length. The
-numbered ones get twice the steps. Each is run through the project's own pipeline on torsos it has not seen, cut to
-short ranges and whole.
+Slice models that differ in their outputs only learn from the same windows of phantom torsos: groups alone, whose
+connected components are the bones; groups with embeddings; numbered classes for every bone. The numbered one begins
+with the weights of the groups, which draw every bone already, so that only numbers are left to learn, and is trained
+on for as long again. Each is run through the project's own pipeline on torsos it has not seen, cut to short ranges and
+whole.
 """
 
 from __future__ import annotations
@@ -50,12 +50,6 @@ class System:
     numbered: bool = False
     vertebrae: str = "components"
     ribs: str = "components"
-    slices: int = SLICES
-
-    @property
-    def sees_all(self) -> bool:
-        """Whether its window holds a whole torso."""
-        return self.slices > SLICES
 
     @property
     def classes(self) -> int:
@@ -69,10 +63,9 @@ class System:
 
 
 SYSTEMS = (
-    System("numbered, window of 32", numbered=True),
-    System("numbered, whole torso in view", numbered=True, slices=128),
-    System("groups + embeddings", vertebrae="embedding", ribs="embedding"),
     System("groups + components"),
+    System("groups + embeddings", vertebrae="embedding", ribs="embedding"),
+    System("numbered classes", numbered=True),
 )
 
 
@@ -84,7 +77,7 @@ class Scale(NamedTuple):
     scans: int
 
 
-FULL, QUICK = Scale(250, 48, 10), Scale(1, 2, 1)
+FULL, QUICK = Scale(250, 48, 8), Scale(1, 2, 1)
 
 
 def classes_of(torso: Torso, *, numbered: bool) -> np.ndarray:
@@ -105,15 +98,26 @@ def instances_of(torso: Torso) -> np.ndarray:
     return np.where(torso.ribs > 0, MOST_VERTEBRAE + torso.ribs, torso.vertebrae).astype(np.int16)
 
 
-def trained(system: System, torsos: list[Torso], scale: Scale, seed: int, progress: Progress) -> nn.Module:
-    """Return a slice model trained on random ranges of ``torsos``, the same ones for all systems of one window."""
+def trained(
+    system: System,
+    torsos: list[Torso],
+    scale: Scale,
+    seed: int,
+    progress: Progress,
+    *,
+    groups: nn.Module | None = None,
+) -> nn.Module:
+    """Return a slice model trained on random windows of ``torsos``, the same for every system of a seed.
+
+    A system with numbers starts from the network ``groups``, which tells the groups apart.
+    """
     seed_everything(seed)
     keep_freed_memory()
     network = SliceModel(
         1,
         system.classes,
         embedding_channels=_EMBEDDING if system.groups else None,
-        slices=system.slices,
+        slices=SLICES,
         plane=PLANE,
         stem_width=8,
         stem_poolings=1,
@@ -128,20 +132,15 @@ def trained(system: System, torsos: list[Torso], scale: Scale, seed: int, progre
         norm="instance",
         projection=True,
     )
+    if system.numbered and groups is not None:
+        _start_from(network, groups)
     generator = np.random.default_rng(1000 + seed)
 
     def draw(_step: int) -> tuple[Tensor, Tensor, Tensor]:
         torso = torsos[int(generator.integers(len(torsos)))]
-        length = SLICES
-        if system.sees_all:
-            most = min(system.slices, len(torso.image))
-            length = most if generator.uniform() < 0.5 else int(generator.integers(SLICES, most + 1))
-        start = int(generator.integers(0, len(torso.image) - length + 1))
-        window = torso.cut(start, length)
-        arrays = [window.image, classes_of(window, numbered=system.numbered), instances_of(window)]
-        # In the middle of the window, zeros above and below: as the pipeline fills up a short scan.
-        above = (system.slices - length) // 2
-        arrays = [np.pad(part, ((above, system.slices - length - above), (0, 0), (0, 0))) for part in arrays]
+        start = int(generator.integers(0, len(torso.image) - SLICES + 1))
+        window = torso.cut(start, SLICES)
+        arrays = (window.image, classes_of(window, numbered=system.numbered), instances_of(window))
         image, classes, instances = (torch.from_numpy(np.ascontiguousarray(part.T))[None] for part in arrays)
         return image[None], classes, instances
 
@@ -157,9 +156,23 @@ def trained(system: System, torsos: list[Torso], scale: Scale, seed: int, progre
             value = value + discriminative_loss(embeddings, classes, instances, system.groups)
         return value
 
-    steps = scale.steps * (2 if system.numbered else 1)
-    fit(network, draw, loss, steps=steps, lr=3e-3, gradient_norm=1.0, progress=progress)
+    fit(network, draw, loss, steps=scale.steps, lr=3e-3, gradient_norm=1.0, progress=progress)
     return network
+
+
+def _start_from(network: nn.Module, groups: nn.Module) -> None:
+    """Copy what fits of the weights; each number begins as an equal share of its group's probability."""
+    group_of = (
+        list(range(_FIRST_BONE)) + [VERTEBRAE] * MOST_VERTEBRAE + [LEFT_RIBS] * RIB_PAIRS + [RIGHT_RIBS] * RIB_PAIRS
+    )
+    share = torch.tensor([float(np.log(group_of.count(group))) for group in group_of])
+    weights = network.state_dict()
+    for name, old in groups.state_dict().items():
+        if old.shape == weights[name].shape:
+            weights[name] = old.clone()
+        elif len(old) == RIGHT_RIBS + 1:
+            weights[name] = old[group_of] - share if old.ndim == 1 else old[group_of]
+    network.load_state_dict(weights)
 
 
 def package_of(system: System) -> ModelPackage:
@@ -182,7 +195,7 @@ def package_of(system: System) -> ModelPackage:
         folder=Path("nowhere"), name="phantom-torso", title="", description="", version="1", license="", verb="segment",
         inputs=(InputSlot(minimum_slices=2),), labels=labels, output_channels=system.classes,
         network_target="medseg.networks.SliceModel", network_arguments={}, preprocessing=Preprocessing("LPI"),
-        window=Window((PLANE, PLANE, system.slices), 0.5), weights=WeightsFile(Path("nowhere.pt"), "0" * 64, 1),
+        window=Window((PLANE, PLANE, SLICES), 0.5), weights=WeightsFile(Path("nowhere.pt"), "0" * 64, 1),
         instances=None if system.numbered else section,
     )  # fmt: skip
 
@@ -264,10 +277,13 @@ def scans_of(seed: int, scale: Scale) -> dict[str, list[Torso]]:
 def learned(scale: Scale, seeds: int, progress: Progress) -> dict[str, dict[str, list[Figures]]]:
     """Train and judge every system for every seed; return range -> system -> figures, one a seed."""
     found: dict[str, dict[str, list[Figures]]] = {}
-    runs: list[tuple[int, System]] = [(seed, system) for seed in range(seeds) for system in SYSTEMS]
+    runs = [(seed, system) for seed in range(seeds) for system in SYSTEMS]
+    groups: nn.Module | None = None
     for index, (seed, system) in enumerate(runs):
         part = progress.part(index / len(runs), (index + 1) / len(runs))
-        network = trained(system, _torsos(seed, scale.torsos), scale, seed, part)
+        network = trained(system, _torsos(seed, scale.torsos), scale, seed, part, groups=groups)
+        if system is SYSTEMS[0]:
+            groups = network
         for name, scans in scans_of(seed, scale).items():
             found.setdefault(name, {}).setdefault(system.name, []).append(judged(system, network, scans))
     return found
