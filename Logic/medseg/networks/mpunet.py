@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 EluAlpha = Literal["one", "as_published"]
 GatePlace = Literal["decoder", "skip", "none"]
+Normalisation = bool | Literal["instance", "batch"]
 _Norm = type[nn.Module]
 
 _SHRINKINGS = 3
@@ -59,8 +60,9 @@ class MPUNet(nn.Module):
         Average the class probabilities of four decoder levels; else those of the finest level are the output, in
         training too.
     normalise
-        Our extension: instance normalisation behind every 3x3x3 convolution and in place of batch normalisation, whose
-        statistics of a single case are noise. The published network has none in its convolution blocks.
+        Our extension: normalisation behind every 3x3x3 convolution, of which the published network has none in its
+        blocks. ``True`` or "instance": instance normalisation, also in place of the published batch normalisation,
+        whose statistics of a single case are noise. "batch": batch normalisation everywhere.
     dropout
         Probability of the element-wise dropout in training.
     include_unused
@@ -83,7 +85,7 @@ class MPUNet(nn.Module):
         position_attention: bool = True,
         multiscale_block: bool = False,
         multiscale_output: bool = True,
-        normalise: bool = False,
+        normalise: Normalisation = False,
         dropout: float = 0.2,
         include_unused: bool = False,
     ) -> None:
@@ -96,13 +98,15 @@ class MPUNet(nn.Module):
             raise ValueError(f"elu_alpha must be 'one' or 'as_published', not '{elu_alpha}'")
         if gate not in ("decoder", "skip", "none"):
             raise ValueError(f"gate must be 'decoder', 'skip' or 'none', not '{gate}'")
+        if normalise not in (False, True, "instance", "batch"):
+            raise ValueError(f"normalise must be true, false, 'instance' or 'batch', not '{normalise}'")
         if not 0 <= dropout < 1:
             raise ValueError("dropout must be at least 0 and below 1")
         self.gate = gate
         self.dropout = dropout
         self.multiscale_output = multiscale_output
         one, two, four, eight, deep, bottom = widths
-        norm: _Norm = _InstanceNorm if normalise else nn.BatchNorm3d
+        norm: _Norm = _InstanceNorm if normalise in (True, "instance") else nn.BatchNorm3d
         inside: _Norm | None = norm if normalise else None
         block = _MultiscaleBlock if multiscale_block else _block_of_two
 

@@ -160,6 +160,18 @@ def test_initial_weights_follow_kaiming_for_the_slope_of_the_prelu() -> None:
     assert not any(module.bias.any() for module in network.modules() if isinstance(module, nn.Conv3d))
 
 
+@pytest.mark.parametrize(
+    ("normalise", "kind", "count"),
+    [(False, nn.BatchNorm3d, 19), (True, nn.InstanceNorm3d, 41), ("instance", nn.InstanceNorm3d, 41),
+     ("batch", nn.BatchNorm3d, 41)],
+)  # fmt: skip
+def test_normalisation_is_where_it_was_asked_for(normalise: Any, kind: type[nn.Module], count: int) -> None:
+    layers = [module for module in a_tiny_network(normalise=normalise).modules() if "Norm" in type(module).__name__]
+    assert all(isinstance(layer, kind) for layer in layers)
+    # Published: 5 shrinkings, 2 around the attention, 3 in each of 4 gates. The blocks have 2 x 5 and 3 x 4 more.
+    assert len(layers) == count
+
+
 def test_dropout_acts_in_training_only() -> None:
     network, image = a_tiny_network(dropout=0.5, normalise=True), an_image(8, 8, 16)
     assert torch.equal(network(image), network(image))
@@ -211,6 +223,7 @@ def test_a_row_that_is_not_there_is_refused(options: dict[str, Any], voxel: tupl
         {"in_channels": 0},
         {"elu_alpha": 2},
         {"gate": "everywhere"},
+        {"normalise": "group"},
         {"dropout": 1.0},
     ],
 )
