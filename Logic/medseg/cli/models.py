@@ -1,6 +1,7 @@
 """``medseg models``: what is installed, what it takes and what it costs."""
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,12 +18,18 @@ def models(
         typer.Argument(help="Show only models that match every word (name, anatomy, modality).", show_default=False),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Write everything that is known as JSON.")] = False,
+    install: Annotated[
+        Path | None,
+        typer.Option(help="Install this model package first: a .zip file or a folder.", show_default=False),
+    ] = None,
 ) -> None:
     """List the installed models."""
     from medseg.cli.console import remarks
     from medseg.models import ModelLibrary
 
     library = ModelLibrary()
+    if install is not None:
+        _install(install)
     found = library.search(" ".join(words or []))
     if as_json:
         typer.echo(json.dumps([package.summary() for package in found], indent=2))
@@ -34,6 +41,14 @@ def models(
         )
     for folder, error in library.broken():
         remarks().print(f"[yellow]Left out:[/] {folder.name}: {error}")
+
+
+def _install(path: Path) -> None:
+    from medseg.cli.console import remarks
+    from medseg.models import import_zip, install_folder
+
+    package = install_folder(path) if path.is_dir() else import_zip(path)
+    remarks().print(f"Installed: {package.name}", markup=False)
 
 
 def _print_table(found: "Sequence[ModelPackage]") -> None:

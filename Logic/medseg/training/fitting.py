@@ -89,6 +89,10 @@ class AtomicCheckpoint(TorchCheckpointIO):
             stream.flush()
             os.fsync(stream.fileno())
 
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:  # noqa: ARG002
+        """Read tensors and plain values, whatever Lightning's version would do: a checkpoint runs no code."""
+        return torch.load(path, map_location=map_location, weights_only=True)
+
 
 def new_trainer(
     recipe: Recipe, hardware: Hardware, output: Path, *, callbacks: list[Callback], resumed: bool
@@ -166,7 +170,7 @@ def fit(trainer: lightning.Trainer, module: TrainingModule, data: TrainingData, 
             warnings.filterwarnings("ignore", ".*exists and is not empty.*")
             warnings.filterwarnings("ignore", ".*in eval mode at the start of training.*")
             warnings.filterwarnings("ignore", ".*LeafSpec.*")
-            trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+            trainer.fit(module, datamodule=data, ckpt_path=checkpoint)
     except BaseException as error:
         _end_helpers(trainer)
         if isinstance(error, torch.cuda.OutOfMemoryError):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from medseg.models import read_package
+from medseg.models import ModelLibrary, read_package
 from medseg.volumes import write_labelmap, write_volume
 from support.packages import bright_blob_case
 
@@ -51,8 +51,14 @@ def test_the_way_from_data_to_an_installable_model(medseg, blobs: Path, tmp_path
     exported = medseg("train", "--output", tmp_path / "out", "--export", tmp_path / "model.zip")
 
     assert exported.exit_code == 0, exported.output
-    assert (tmp_path / "model.zip").is_file()
     assert read_package(tmp_path / "out" / "blobs").name == "blobs"
+
+    installed = medseg("models", "--install", tmp_path / "model.zip")
+
+    assert installed.exit_code == 0, installed.output
+    assert "blobs" in installed.stdout
+    assert ModelLibrary().find("blobs").name == "blobs"
+    assert medseg("models", "--install", tmp_path / "out" / "blobs").exit_code == 1  # it is there already
 
 
 @pytest.mark.parametrize(
