@@ -82,6 +82,7 @@ class AttentionSection(JobSection):
         self._ui = ui
         self._models = models
         self._choices = Choices(ui.attentionModelComboBox, self._onModelChosen)
+        ui.attentionModelComboBox.setPlaceholderText(_("No model with attention"))
         ui.placePointButton.connect("clicked(bool)", self.onPlaceButton)
 
     def update(self) -> None:

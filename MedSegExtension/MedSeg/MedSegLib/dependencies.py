@@ -24,7 +24,7 @@ _logger = logging.getLogger(__name__)
 REQUIRED = ("torch", "monai")
 """What the worker needs."""
 
-TRAINING = ("lightning", "pydantic", "yaml", "tensorboard", "matplotlib")
+TRAINING = ("lightning", "pydantic", "yaml", "tensorboard", "matplotlib", "scipy")
 """What a training needs beyond that, by the names of import."""
 
 PROTECTED = ("numpy", "SimpleITK", "requests", "torch", "scipy", "vtk")

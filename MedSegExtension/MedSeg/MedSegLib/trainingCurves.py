@@ -114,7 +114,8 @@ class TrainingCurves:
         rows.append((VALIDATION_COLOR, _("Validation loss"), points(epochs, "validation_loss")))
         for value, color in colors.items():
             rows.append((color, self._reader.labels[value], labelPoints(epochs, value)))
-        rows.append((None, _("Mean Dice"), points(epochs, "validation_dice")))
+        if len(colors) != 1:
+            rows.append((None, _("Mean Dice"), points(epochs, "validation_dice")))
         entries = []
         for color, name, found in rows:
             if found:
