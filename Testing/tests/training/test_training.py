@@ -21,7 +21,7 @@ from medseg.segmentation import SegmentOptions, segment
 from medseg.training import run_training
 from medseg.training.measure import measure_cost
 from medseg.training.run_files import RunFiles, read_progress, read_state, request_stop
-from medseg.volumes import read_labelmap, write_labelmap
+from medseg.volumes import read_labelmap, read_volume, write_labelmap, write_volume
 from support.packages import bright_blob_case
 
 
@@ -271,3 +271,52 @@ def test_the_cost_of_a_run_is_measured_in_a_process_of_its_own(
     assert measured.seconds_cpu > 0
     assert (measured.size, measured.spacing) == ((24, 24, 16), pytest.approx((1.0, 1.0, 2.0)))
     assert measure_cost(bright_blob_package, [a_training_folder / "none.nii.gz"]) is None
+
+
+def test_a_model_of_two_images_is_trained_and_measured(
+    a_small_recipe: dict, write_recipe, a_training_folder: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for number in range(3):
+        for kind in ("", "_label"):
+            name = f"case_{number}{kind}.nii.gz"
+            (folder / name).write_bytes((a_training_folder / name).read_bytes())
+        # The second image lies on a grid of its own: half the slices.
+        image = read_volume(folder / f"case_{number}.nii.gz")
+        other = image.resample(image.geometry.with_spacing((1.0, 1.0, 4.0)))
+        write_volume(other, folder / f"case_{number}_t2.nii.gz")
+    a_small_recipe["data"].update(image=["{case}.nii.gz", "{case}_t2.nii.gz"], folds=3)
+    a_small_recipe["package"].update(
+        inputs=[{"name": "T1", "modality": "MR"}, {"name": "T2", "modality": "MR"}], minimum_slices=8
+    )
+    a_small_recipe["network"] = {
+        "target": "monai.networks.nets.UNet",
+        "arguments": {"spatial_dims": 3, "in_channels": 2, "out_channels": 2, "channels": [4, 8], "strides": [2]},
+    }
+    result = run_training(write_recipe(a_small_recipe), folder, tmp_path / "out", device="cpu")
+    package = read_package(result.package)
+    assert [slot.name for slot in package.inputs] == ["T1", "T2"]
+    assert len(result.cases) == 1
+    a_small_recipe["package"]["inputs"].pop()
+    refuse(write_recipe(a_small_recipe), folder, tmp_path / "two", "names 2 images and the package has 1 inputs")
+
+
+def test_what_is_not_annotated_is_neither_trained_nor_measured(
+    a_small_recipe: dict, write_recipe, a_training_folder: Path, tmp_path: Path
+) -> None:
+    lines = ["image,label,split,annotated"]
+    for number in range(4):
+        label = read_labelmap(a_training_folder / f"case_{number}_label.nii.gz")
+        label = label.with_array((label.array * (number > 1)).astype(np.uint8))
+        write_labelmap(label, tmp_path / f"{number}_label.nii.gz")
+        annotated = "Left atrium" if number > 1 else ""
+        image = a_training_folder / f"case_{number}.nii.gz"
+        lines.append(f"{image},{number}_label.nii.gz,{'validation' if number % 2 else 'training'},{annotated}")
+    (tmp_path / "pairs.csv").write_text("\n".join(lines))
+    a_small_recipe["data"] = {"csv": "pairs.csv", "allow_empty": True}
+    a_small_recipe["loss"] = {"kind": "missing_label_dice", "background": "merged", "cross_entropy_weight": 1.0}
+    result = run_training(write_recipe(a_small_recipe), None, tmp_path / "out", device="cpu")
+    assert [case.case for case in result.cases] == ["case_3"]
+    split = json.loads((tmp_path / "out" / "split.json").read_text())
+    assert split == {"training": ["case_0", "case_2"], "validation": ["case_1", "case_3"]}
