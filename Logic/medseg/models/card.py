@@ -45,6 +45,8 @@ def model_card(package: ModelPackage, more: str = "") -> str:
             ],
         ),
     ]
+    if package.instances is not None:
+        parts += ["## Single bones", _instances(package)]
     measured = _measured(package)
     if measured:
         parts += ["## Measured", measured]
@@ -54,11 +56,7 @@ def model_card(package: ModelPackage, more: str = "") -> str:
         "## How to run it",
         "With MedSeg: the panel in 3D Slicer, or",
         f"```\nmedseg segment IMAGE --model {package.name} --output OUT.seg.nrrd\n```",
-        "With MONAI alone, in this folder, for every `*.nii.gz` of a folder:",
-        (
-            "```\npython -m monai.bundle run --meta_file configs/metadata.json --config_file configs/inference.json "
-            "--dataset_dir IMAGES --output_dir OUT\n```"
-        ),
+        *_with_monai(package),
         "## Licence and use",
         f"{package.license}; see `LICENSE`. Research software: not a medical device, not for diagnosis.",
     ]
@@ -80,6 +78,33 @@ def _spacing(package: ModelPackage) -> str:
     if all(size is None for size in sizes):
         return "the voxel size of the image"
     return " x ".join("as in the image" if size is None else f"{size:g}" for size in sizes) + " mm"
+
+
+def _instances(package: ModelPackage) -> str:
+    """Return what the labels with instances are separated into, and how."""
+    assert package.instances is not None
+    ways = {
+        ("embedding", "overwrite"): "embeddings; where windows overlap the lower one is taken, but for what it cuts",
+        ("embedding", "join"): "embeddings; what shares more than 10 voxels of two windows is one",
+    }
+    rows: list[tuple[str, ...]] = []
+    for group in package.instances.groups:
+        label = package.labels.by_value(group.label)
+        way = ways.get((group.method, group.rule), f"connected components ({group.connectivity} neighbours)")
+        least = f"{group.minimum_mm3:g} mm³" if group.minimum_mm3 else f"{group.minimum_voxels} voxels of its own grid"
+        rows.append((label.name, f"{group.name or label.name} 1, 2, ...", way, least))
+    table = _table(("Label", "Becomes", "By", "Smallest"), rows)
+    return f"Numbered from the head to the feet, which are not anatomical numbers.\n\n{table}"
+
+
+def _with_monai(package: ModelPackage) -> list[str]:
+    if package.instances is not None and package.instances.needs_embeddings:
+        return ["MONAI's bundle runner takes networks with one output only, and this one has a second for the bones."]
+    command = (
+        "```\npython -m monai.bundle run --meta_file configs/metadata.json --config_file configs/inference.json "
+        "--dataset_dir IMAGES --output_dir OUT\n```"
+    )
+    return ["With MONAI alone, in this folder, for every `*.nii.gz` of a folder:", command]
 
 
 def _measured(package: ModelPackage) -> str:

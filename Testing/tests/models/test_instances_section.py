@@ -99,3 +99,13 @@ def test_slices_must_lie_along_the_third_axis(tmp_path: Path) -> None:
 def test_only_embeddings_need_a_second_output() -> None:
     assert BLOBS.needs_embeddings
     assert not Instances((InstanceGroup(1),)).needs_embeddings
+
+
+def test_the_card_says_what_becomes_single_bones(package: Path, tmp_path: Path) -> None:
+    card = (package / "docs" / "README.md").read_text()
+    assert "| bright blob | Blob 1, 2, ... | embeddings; what shares more than 10 voxels" in card
+    assert "monai.bundle run" not in card
+    plain = write_bright_blob_package(tmp_path / "p", instances=Instances((InstanceGroup(1, minimum_voxels=9),)))
+    text = (plain / "docs" / "README.md").read_text()
+    assert "| bright blob | bright blob 1, 2, ... | connected components (6 neighbours) | 9 voxels" in text
+    assert "monai.bundle run" in text
