@@ -96,6 +96,35 @@ class Poller:
             self._isCalling = False
 
 
+class Ticker:
+    """Calls one function on the main thread now and then, for hours if need be, and costs nothing in between.
+
+    A :class:`Poller` sleeps for its threads, which would make Slicer sluggish in the long run.
+    """
+
+    def __init__(self, function: Callable[[], None], milliseconds: int) -> None:
+        self._function = function
+        self._timer = qt.QTimer()
+        self._timer.setInterval(milliseconds)
+        self._timer.connect("timeout()", self._onTimeout)
+
+    @property
+    def isRunning(self) -> bool:
+        return bool(self._timer.isActive())
+
+    def start(self) -> None:
+        """Call the function from now on."""
+        if not self.isRunning:
+            self._timer.start()
+
+    def stop(self) -> None:
+        """Call it no more."""
+        self._timer.stop()
+
+    def _onTimeout(self) -> None:
+        self._function()
+
+
 class BackgroundTask:
     """One function in a thread; its outcome arrives on the main thread.
 

@@ -88,7 +88,8 @@ def drawPlots(plots: Sequence[Plot], width: int) -> Any:
     height = len(plots) * (TOP + PLOT_HEIGHT + BOTTOM) + (len(plots) - 1) * GAP
     pixmap = qt.QPixmap(width * SCALE, height * SCALE)
     pixmap.fill(qt.QColor(0, 0, 0, 0))
-    painter = qt.QPainter(pixmap)
+    painter = qt.QPainter()
+    painter.begin(pixmap)
     painter.setRenderHint(qt.QPainter.Antialiasing)
     font = qt.QFont()
     font.setPixelSize(TEXT_PIXELS * SCALE)

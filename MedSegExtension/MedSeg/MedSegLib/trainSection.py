@@ -14,7 +14,7 @@ from slicer.i18n import tr as _
 
 from medseg.errors import MedSegError
 from MedSegLib import dependencies, settings
-from MedSegLib.background import BackgroundTask
+from MedSegLib.background import BackgroundTask, Ticker
 from MedSegLib.fileDialogs import askForFile, askWhereToSave, openPath
 from MedSegLib.jobSection import DOUBLE_PRESS_SECONDS, Services, StatusLine
 from MedSegLib.modelCard import durationText
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
-LOOK_SECONDS = 0.5
+LOOK_MILLISECONDS = 500
 """How often the state of a run is looked at."""
 
 RECIPE_SETTING, DATA_SETTING = "MedSeg/TrainingRecipe", "MedSeg/TrainingData"
@@ -54,7 +54,8 @@ class TrainSection:
         self._run: TrainingProcess | None = None
         self._shown: TrainingStatus | None = None
         self._task: BackgroundTask | None = None
-        self._startTime = self._lastLook = 0.0
+        self._ticker = Ticker(self._poll, LOOK_MILLISECONDS)
+        self._startTime = 0.0
         self._restore()
         ui.trainProgressBar.setVisible(False)
         for widget, slot in (
@@ -88,7 +89,7 @@ class TrainSection:
 
     def shutDown(self, *, keepRunning: bool = False) -> None:
         """Stop the run, unless the panel will be back in a moment and find it again."""
-        self._services.poller.remove(self._poll)
+        self._ticker.stop()
         self.curves.forgetChart()
         if self._run is not None and self.isTraining and not keepRunning:
             try:
@@ -217,19 +218,20 @@ class TrainSection:
             self._shown = None
         status = None if self._run is None else self._run.status()
         self._show(status)
-        self._services.poller.remove(self._poll)
         if status is not None and status.is_going_on:
-            self._services.poller.add(self._poll)
+            self._ticker.start()
+        else:
+            self._ticker.stop()
 
     def _poll(self) -> None:
-        if self._run is None or time.monotonic() - self._lastLook < LOOK_SECONDS:
+        if self._run is None:
             return
-        self._lastLook = time.monotonic()
         status = self._run.status()
-        self.curves.update(now=not status.is_going_on)
-        self._show(status)
         if not status.is_going_on:
-            self._services.poller.remove(self._poll)
+            self._ticker.stop()
+        self._show(status)
+        self.curves.update(now=not status.is_going_on)
+        self._ui.trainChartButton.enabled = self.curves.hasEpochs
 
     def _show(self, status: TrainingStatus | None) -> None:
         """Show a status; what has just ended is told and logged."""
