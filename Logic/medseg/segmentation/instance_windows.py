@@ -9,6 +9,7 @@ nearest to the head. Class scores of one window's slices are held at a time, wha
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from medseg.models.instances import InstanceGroup
     from medseg.models.package import ModelPackage
     from medseg.segmentation.predictor import Predictor
+
+logger = logging.getLogger(__name__)
 
 _AIR_HU = -1000.0
 _MOST_CLUSTERS = 10_000
@@ -251,10 +254,13 @@ def _notices(view: _FromHead, result: WindowResult, unfinished: set[int], packag
         )
     for label, stitched in result.stitched.items():
         if stitched.notes:
+            times = "once" if len(stitched.notes) == 1 else f"{len(stitched.notes)} times"
             notices.append(
-                f"'{package.labels.by_value(label).name}': {len(stitched.notes)} instances may be two bones in one,"
-                " where windows meet; look at those first."
+                f"'{package.labels.by_value(label).name}': where windows meet, two bones may have been taken for one"
+                f" ({times}); look there first."
             )
+            for note in stitched.notes:
+                logger.info(note)
     notices += [
         f"'{package.labels.by_value(label).name}' fell into more than {_MOST_CLUSTERS} pieces in a window; the rest of"
         " it was left out. The model may not suit this volume."

@@ -350,3 +350,10 @@ def test_a_package_on_disk_separates_bones_from_the_command_line(tmp_path: Path)
     names = segment_labels(target).names
     assert any(name.startswith("organ 1 ") for name in names)
     assert set(np.unique(found.array[found.array > 0])) == set(segment_labels(target).values)
+
+
+def test_a_bone_taller_than_the_overlap_is_one_and_told() -> None:
+    bones = spine([40], before=30, after=80)
+    result = segment([as_image(bones)], spine_package(), network=KnowsTheBones())
+    assert np.array_equal(result.labelmap.array, in_order(bones))
+    assert any("two bones may have been taken for one (once)" in notice for notice in result.notices)
