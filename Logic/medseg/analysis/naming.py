@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -84,6 +85,11 @@ def instance_labels(
         dataclasses.replace(group, value=first_value + index, name=text, color=distinct_color(first_value + index))
         for index, text in enumerate(names)
     ]
+
+
+def group_of(name: str) -> str:
+    """Return what an instance is one of: "Left rib" for "Left rib 3"; a name without a number is a group of its own."""
+    return re.sub(r"[\s,#]*\d+$", "", name) or name
 
 
 def numbered_table(labels: Sequence[Label]) -> LabelTable:

@@ -184,6 +184,7 @@ def _groups(
     ours: "LabelTable | None", theirs: "LabelTable | None", only: list[str]
 ) -> dict[str, tuple[list[int], list[int]]] | None:
     """Return the instances of both by group; ``None`` when names are missing and none were asked for."""
+    from medseg.analysis.naming import group_of
     from medseg.errors import InputError
 
     if ours is None or theirs is None:
@@ -198,8 +199,7 @@ def _groups(
         for label in table:
             if only and not any(label.name.casefold().startswith(start.casefold()) for start in only):
                 continue
-            name = re.sub(r"[\s,#]*\d+$", "", label.name) or label.name
-            groups.setdefault(name, ([], []))[side].append(label.value)
+            groups.setdefault(group_of(label.name), ([], []))[side].append(label.value)
     if not groups:
         raise InputError(f"No instance is called {' or '.join(only)}.", advice="Check the names.")
     return groups

@@ -9,6 +9,7 @@ from slicer.i18n import tr as _
 
 from MedSegLib.attentionSection import AttentionSection
 from MedSegLib.background import Poller
+from MedSegLib.compareSection import CompareSection
 from MedSegLib.jobSection import JobSection, Services
 from MedSegLib.modelManager import ModelManager
 from MedSegLib.pythonSection import PythonSection
@@ -45,6 +46,7 @@ class Panel:
         self.transfer = TransferSection(ui, services)
         self.split = SplitSection(ui, services)
         self.attention = AttentionSection(ui, services, self.models)
+        self.compare = CompareSection(ui, services)
         self.modelManager = ModelManager(ui, services, self.models, self.onModelsChanged)
         self.training = TrainSection(ui, services, self.onModelsChanged)
         self._parameterNode: MedSegParameterNode | None = None
@@ -88,6 +90,7 @@ class Panel:
         """Stop the worker and everything that goes on; a training goes on while the panel is reloaded."""
         for section in self.jobSections:
             section.shutDown()
+        self.compare.sceneIsClosing()
         self.training.shutDown(keepRunning=isReloading)
         self._worker.end()
         self._poller.close()
@@ -95,19 +98,19 @@ class Panel:
     def setParameterNode(self, parameterNode: MedSegParameterNode | None) -> None:
         """Show the parameters of a node; None while a scene is closed."""
         self._parameterNode = parameterNode
-        for section in self.jobSections:
+        for section in (*self.jobSections, self.compare):
             section.setParameterNode(parameterNode)
         self.update()
 
     def sceneIsClosing(self) -> None:
         """Give up what goes on, and let go of results: their nodes are about to go."""
-        for section in self.jobSections:
+        for section in (*self.jobSections, self.compare):
             section.sceneIsClosing()
         self.training.sceneIsClosing()
 
     def update(self) -> None:
         """Bring the widgets in line with the parameters and the runs."""
-        for section in self.jobSections:
+        for section in (*self.jobSections, self.compare):
             section.update()
 
     def onSegmentButton(self, checked: bool = False) -> None:

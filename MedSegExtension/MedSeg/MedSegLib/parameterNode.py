@@ -74,6 +74,8 @@ class MedSegParameterNode:
     attentionVolume - The volume that the network looks at.
     attentionModel - Name of a model with attention; bound to its combo box by hand.
     attentionPoint - The point list whose last point the network looks from.
+    compareSegmentation - The segmentation to judge.
+    referenceSegmentation - The one that is taken for true.
     """
 
     inputVolume: vtkMRMLScalarVolumeNode
@@ -96,3 +98,5 @@ class MedSegParameterNode:
     attentionVolume: vtkMRMLScalarVolumeNode
     attentionModel: str
     attentionPoint: vtkMRMLMarkupsFiducialNode
+    compareSegmentation: vtkMRMLSegmentationNode
+    referenceSegmentation: vtkMRMLSegmentationNode

@@ -196,3 +196,31 @@ def test_a_point_outside_is_told_in_one_sentence(an_analyst: Any, an_attending_m
     outcome = finish(an_analyst, an_analyst.panel.attention)
     assert outcome.state == "failed"
     assert "outside" in outcome.sentence
+
+
+def test_a_segmentation_compared_with_its_copy_has_full_quality(an_analyst: Any) -> None:
+    ui = an_analyst.ui
+    assert ui.compareButton.toolTip == "Choose a segmentation."
+    other = two_blocks(an_analyst, an_analyst.volume)
+    ui.compareSegmentationSelector.setCurrentNode(an_analyst.segmentation)
+    ui.referenceSegmentationSelector.setCurrentNode(an_analyst.segmentation)
+    assert "two different" in ui.compareButton.toolTip
+    ui.referenceSegmentationSelector.setCurrentNode(other)
+    ui.compareButton.click()
+    assert not ui.compareButton.enabled
+    an_analyst.until(lambda: not an_analyst.panel.compare.isRunning, 30.0)
+    assert "Panoptic quality 1.000: 2 found, 0 invented, 0 missed." in ui.compareStatusLabel.text
+    table = ui.compareTableView.mrmlTableNode()
+    last = table.GetNumberOfRows() - 1
+    assert table.GetCellText(last, 0) == "all"
+    assert table.GetNumberOfRows() == 3
+
+
+def test_closing_the_scene_during_a_comparison_writes_nothing(an_analyst: Any) -> None:
+    ui = an_analyst.ui
+    ui.referenceSegmentationSelector.setCurrentNode(two_blocks(an_analyst, an_analyst.volume))
+    ui.compareSegmentationSelector.setCurrentNode(an_analyst.segmentation)
+    ui.compareButton.click()
+    an_analyst.application.closeScene()
+    an_analyst.until(lambda: an_analyst.panel._poller._functions == [], 30.0)
+    assert an_analyst.nodes("vtkMRMLTableNode") == []

@@ -1,0 +1,119 @@
+"""The section "Compare two segmentations": how well instances are found, and how well they are drawn."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import slicer
+from slicer.i18n import tr as _
+
+from medseg.errors import MedSegError
+from MedSegLib.background import BackgroundTask
+from MedSegLib.jobSection import Services, StatusLine
+
+if TYPE_CHECKING:
+    from medseg.analysis import Panoptic
+    from MedSegLib.parameterNode import MedSegParameterNode
+
+_logger = logging.getLogger(__name__)
+
+
+class CompareSection:
+    """Connects the widgets of the section to the parameter node; needs no worker."""
+
+    def __init__(self, ui: Any, services: Services) -> None:
+        self._ui = ui
+        self._services = services
+        self.status = StatusLine(ui.compareStatusLabel, services.log)
+        self.tableNode: Any = None
+        self._parameterNode: MedSegParameterNode | None = None
+        self._task: BackgroundTask | None = None
+        ui.compareButton.connect("clicked(bool)", self.onCompareButton)
+        self.update()
+
+    @property
+    def isRunning(self) -> bool:
+        return self._task is not None
+
+    def setParameterNode(self, parameterNode: MedSegParameterNode | None) -> None:
+        """Show the parameters of a node; None while a scene is closed."""
+        self._parameterNode = parameterNode
+
+    def sceneIsClosing(self) -> None:
+        """Let go of what is about to go; a comparison that goes on is not written."""
+        self.tableNode = None
+        self._task = None
+
+    def update(self) -> None:
+        """Bring the widgets in line with the parameters."""
+        obstacle = self._obstacle()
+        self._ui.compareButton.enabled = not obstacle
+        self._ui.compareButton.toolTip = obstacle or _("Make a table of panoptic quality, one row for each group.")
+        view = self._ui.compareTableView
+        if view.mrmlTableNode() is not self.tableNode:
+            view.setMRMLTableNode(self.tableNode)
+            view.resizeColumnsToContents()
+        view.setVisible(self.tableNode is not None)
+
+    def onCompareButton(self, _checked: bool = False) -> None:
+        """Compare in the background."""
+        from medseg.analysis import compare_instances
+        from medseg.mrml.comparison import comparison_of
+
+        parameters = self._parameterNode
+        if parameters is None or self._obstacle():
+            return
+        try:
+            comparison = comparison_of(parameters.compareSegmentation, parameters.referenceSegmentation)
+        except MedSegError as error:
+            self.status.fail(str(error))
+            return
+        volumeNode, groups = comparison.volume_node, comparison.groups
+        name = _("{segmentation} compared").format(segmentation=parameters.compareSegmentation.GetName())
+        self.status.say(_("Comparing…"))
+        task = self._task = BackgroundTask(
+            self._services.poller,
+            lambda: compare_instances(comparison.predicted, comparison.true, groups),
+            lambda found, error: self._onCompared(found, error, task, name, volumeNode),
+        )
+        self.update()
+
+    def _onCompared(
+        self, found: dict[str, Panoptic] | None, error: Exception | None, task: Any, name: str, volumeNode: Any
+    ) -> None:
+        from medseg.analysis.panoptic import pooled
+        from medseg.mrml.comparison import comparison_to_table
+
+        if self._task is not task:  # the scene was closed meanwhile
+            return
+        self._task = None
+        if found is None:
+            _logger.error("A comparison failed", exc_info=error)
+            self.status.fail(_("The segmentations could not be compared: {reason}").format(reason=error))
+        else:
+            scene, whole = slicer.mrmlScene, pooled(found.values())
+            place = volumeNode if scene.IsNodePresent(volumeNode) else None
+            self.tableNode = comparison_to_table({**found, _("all"): whole}, scene, name, volume_node=place)
+            sentence = _("Panoptic quality {pq:.3f}: {found} found, {invented} invented, {missed} missed.")
+            self.status.finish(
+                sentence.format(
+                    pq=whole.pq,
+                    found=whole.true_positives,
+                    invented=whole.false_positives,
+                    missed=whole.false_negatives,
+                )
+            )
+        self.update()
+
+    def _obstacle(self) -> str:
+        parameters = self._parameterNode
+        if parameters is None or parameters.compareSegmentation is None:
+            return _("Choose a segmentation.")
+        if parameters.referenceSegmentation is None:
+            return _("Choose a reference.")
+        if parameters.compareSegmentation is parameters.referenceSegmentation:
+            return _("Choose two different segmentations.")
+        if self._task is not None:
+            return _("Comparing…")
+        return ""
