@@ -60,14 +60,17 @@ def missing_label_dice(
     """
     probabilities = probabilities.float()
     count = probabilities.shape[1]
-    truth = F.one_hot(classes.long(), count).movedim(-1, 1).to(probabilities.dtype)
     if background == "merged":
         hidden = ~annotated
         unseen = (probabilities * hidden[(...,) + (None,) * (probabilities.ndim - 2)]).sum(1)
         probabilities = torch.cat([probabilities[:, :1] + unseen[:, None], probabilities[:, 1:]], 1)
-    spatial = tuple(range(2, probabilities.ndim))
-    overlap = (probabilities * truth).sum(spatial)
-    size = probabilities.square().sum(spatial) + truth.sum(spatial)
+    # Sums by class, not a one-hot array: that takes as much memory as the probabilities, eight bytes a number.
+    index = classes.long()
+    own = probabilities.gather(1, index[:, None]).flatten(1)
+    nothing = probabilities.new_zeros(probabilities.shape[:2])
+    overlap = nothing.scatter_add(1, index.flatten(1), own)
+    voxels = nothing.scatter_add(1, index.flatten(1), torch.ones_like(own))
+    size = probabilities.flatten(2).square().sum(2) + voxels
     loss = 1 - (2 * overlap + alpha) / (size + beta)
     loss = loss * annotated
     if background == "excluded":
