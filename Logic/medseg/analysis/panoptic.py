@@ -148,7 +148,7 @@ def compare_instances(
     GeometryError
         When the two do not share one grid.
     """
-    predicted, true = _on_one_grid(predicted, true)
+    predicted, true = on_one_grid(predicted, true)
     if groups is None:
         return {"all": panoptic_quality(predicted.array, true.array)}
     return {
@@ -157,7 +157,14 @@ def compare_instances(
     }
 
 
-def _on_one_grid(first: Volume, second: Volume) -> tuple[Volume, Volume]:
+def on_one_grid(first: Volume, second: Volume) -> tuple[Volume, Volume]:
+    """Return two label maps that are cut-outs of one grid on the box that holds both.
+
+    Raises
+    ------
+    GeometryError
+        When they are not, or lie far apart.
+    """
     if first.geometry.is_close(second.geometry):
         return first, second
     offset = first.geometry.offset_of(second.geometry)

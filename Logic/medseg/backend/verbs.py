@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from medseg.backend.encoding import Parcel, encode_result
 from medseg.backend.interpreter import MINIMUM_VERSIONS, package_problem
-from medseg.backend.verbs_analysis import split_instances_verb
+from medseg.backend.verbs_analysis import compare_instances_verb, split_instances_verb
 from medseg.backend.verbs_attention import attention_row_verb
 from medseg.backend.verbs_transfer import transfer_verb
 from medseg.device import choose_device
@@ -129,6 +129,7 @@ VERBS: dict[str, Verb] = {
     "segment": segment_verb,
     "attention_row": attention_row_verb,
     "split_instances": split_instances_verb,
+    "compare_instances": compare_instances_verb,
     "transfer": transfer_verb,
 }
 CALLS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {"estimate": estimate_call}

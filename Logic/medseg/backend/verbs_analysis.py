@@ -1,9 +1,9 @@
-"""The verbs of *Analyse* that need no model: one segment into its instances."""
+"""The verbs of *Analyse* that need no model: one segment into its instances, and two sets of instances compared."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from medseg.backend.encoding import Parcel, encode_result
 from medseg.errors import InputError
@@ -69,3 +69,58 @@ def split_instances_verb(task: Task) -> Parcel:
     return encode_result(
         split_segment(labelmap, label, options, image=image[0] if image else None, progress=task.progress)
     )
+
+
+@dataclass(frozen=True)
+class CompareRequest:
+    """The options of the verb ``compare_instances``.
+
+    ``groups``: for each group (left ribs, ...) the label values of its instances in the first and in the second label
+    map, such as ``{"Left rib": [[3, 4], [1, 2]]}``; without it all values are one group.
+    """
+
+    groups: dict[str, Any] | None = None
+
+
+def compare_instances_verb(task: Task) -> Parcel:
+    """Compare two label maps of instances (:func:`medseg.segmentation.agreement.instance_agreement`).
+
+    The volumes are the instances to judge and the true ones.
+
+    Raises
+    ------
+    InputError
+        When there are not two label maps, or the groups are no groups.
+    GeometryError
+        When they do not lie on one grid.
+    """
+    from medseg.backend.verbs import make_options
+    from medseg.segmentation.agreement import instance_agreement
+
+    request = make_options(CompareRequest, task.options)
+    if len(task.volumes) != 2 or any(volume.array.dtype.kind not in "bui" for volume in task.volumes):
+        raise InputError(
+            "Instances are compared in two label maps of whole numbers.", advice="Give those to judge, then the truth."
+        )
+    predicted, true = task.volumes
+    return encode_result(instance_agreement(predicted, true, _groups(request.groups), progress=task.progress))
+
+
+def _groups(given: Any) -> dict[str, tuple[list[int], list[int]]] | None:
+    """Return the groups of a request after checking that they are some."""
+    if given is None:
+        return None
+    groups = {str(name): sides for name, sides in given.items()} if isinstance(given, dict) else {}
+    if not groups or not all(_are_values(sides) for sides in groups.values()):
+        raise InputError(
+            "The groups of instances are not names with the label values of both sides.",
+            advice='Give them like {"Left rib": [[3, 4], [1, 2]]}.',
+        )
+    return {name: (sides[0], sides[1]) for name, sides in groups.items()}
+
+
+def _are_values(sides: Any) -> bool:
+    """Say whether this is two lists of label values."""
+    if not isinstance(sides, list | tuple) or len(sides) != 2 or not all(isinstance(side, list) for side in sides):
+        return False
+    return all(type(value) is int and 0 < value <= 65535 for side in sides for value in side)

@@ -62,3 +62,46 @@ def test_what_is_no_label_map_is_refused():
 def test_splitting_stops_when_asked():
     with pytest.raises(Cancelled):
         run([two_blocks()], progress=Progress(cancelled=lambda: True))
+
+
+def row(*values: int) -> Volume:
+    array = np.array(values, np.uint8).reshape(1, 1, -1)
+    return Volume(array, Geometry.from_spacing(array.shape, (10.0, 10.0, 10.0)))
+
+
+def compared(volumes, **options):
+    parcel = VERBS["compare_instances"](Task(NO_MODEL, options, volumes, WarmModels(), NO_PROGRESS))
+    return decode_result(bytes(parcel.head) + bytes(parcel.body))
+
+
+def test_instances_are_compared_and_shown_where_they_agree():
+    # 1 matches 5 (Dice 4/5), 2 is invented, 6 is missed.
+    result = compared([row(1, 1, 0, 2, 2, 0, 0), row(5, 5, 5, 0, 0, 0, 6)])
+    assert result.labelmap.array.ravel().tolist() == [1, 1, 1, 2, 2, 0, 3]
+    assert result.notices == ["All: PQ 0.400, SQ 0.800, RQ 0.500 (1 found, 1 invented, 1 missed)."]
+    assert [entry.volume_ml for entry in result.statistics] == [3.0, 2.0, 1.0]
+
+
+def test_groups_are_compared_on_their_own_and_together():
+    volumes = [row(1, 1, 2, 2), row(1, 1, 2, 2)]
+    result = compared(volumes, groups={"Rib": [[1], [2]], "Vertebra": [[2], [1]]})
+    assert len(result.notices) == 3
+    assert result.notices[0] == "Rib: PQ 0.000, RQ 0.000 (0 found, 1 invented, 1 missed)."
+    assert result.notices[2].startswith("All together: PQ 0.000")
+    same = compared(volumes, groups={"Rib": [[1], [1]]})
+    assert same.labelmap.array.ravel().tolist() == [1, 1, 0, 0]
+
+
+def test_empty_label_maps_agree_on_nothing():
+    assert compared([row(0, 0), row(0, 0)]).notices == ["All: no instance (0 found, 0 invented, 0 missed)."]
+
+
+@pytest.mark.parametrize("groups", [[], {"Rib": [1, 2]}, {"Rib": [[1], [0]]}, {"Rib": [["1"], [1]]}])
+def test_groups_that_are_none_are_refused(groups):
+    with pytest.raises(InputError, match="groups"):
+        compared([row(1, 0), row(1, 0)], groups=groups)
+
+
+def test_one_label_map_cannot_be_compared():
+    with pytest.raises(InputError, match="two label maps"):
+        compared([row(1, 0)])
