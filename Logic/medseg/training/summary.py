@@ -23,7 +23,7 @@ def data_rows(facts: Sequence[CaseFacts]) -> list[tuple[str, str]]:
     spacings = np.array([case.spacing for case in facts])
     limits = np.array([case.intensity for case in facts])
     orientations = Counter(case.orientation for case in facts)
-    low, high = (_range(limits[:, which], "{:.4g}") for which in (0, 1))
+    low, high = (_range(limits[:, which], "{:,.0f}" if np.ptp(limits) > 100 else "{:.3g}") for which in (0, 1))
     return [
         ("Cases", f"{len(facts)}: {splits['training']} to train on, {splits['validation']} kept aside"),
         ("Size (voxels)", " x ".join(_range(sizes[:, axis], "{:.0f}") for axis in range(3))),

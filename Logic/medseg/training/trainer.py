@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
 
     from medseg.labels import LabelTable
     from medseg.training.pairs import Pair
+
+_HIDDEN = ".medseg-"
+"""How the names of folders begin in which files are written before they are put in their place."""
 
 SPLIT, FACTS, RESULTS = "split.json", "cases.csv", "evaluation.csv"
 _PREPARED, _TRAINED, _MEASURED = 0.05, 0.92, 0.98
@@ -224,6 +228,9 @@ def _told(output: Path, hardware: Hardware, progress: Progress) -> Iterator[tupl
             f"A run is going on in {output} (process {other.pid}).",
             advice="Wait for it, stop it, or choose another output folder.",
         )
+    if hardware.is_first:
+        for leftover in output.glob(f"{_HIDDEN}*"):  # what a killed run was writing
+            shutil.rmtree(leftover, ignore_errors=True)
     files = RunFiles(output, writes=hardware.is_first)
     files.start()
 

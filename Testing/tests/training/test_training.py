@@ -106,6 +106,8 @@ def test_a_run_that_was_killed_loses_its_last_epoch_at_most(
     before = epochs_told(output)[-1]
     assert read_state(output).state == "running"
     assert read_state(output).alive is False
+    (output / ".medseg-abc").mkdir()
+    (output / ".medseg-abc" / "last.ckpt").write_bytes(b"half of a checkpoint")
     stop = Progress(None, lambda: epochs_told(output)[-1] > before)
     with pytest.raises(Cancelled):
         run_training(recipe, a_training_folder, output, device="cpu", progress=stop)
@@ -115,6 +117,7 @@ def test_a_run_that_was_killed_loses_its_last_epoch_at_most(
     assert before - 1 <= starts[1] <= before
     told = epochs_told(output)
     assert told == list(range(1, told[-1] + 1))
+    assert list(output.glob(".medseg-*")) == []
 
 
 def test_two_runs_in_one_folder_are_refused(
