@@ -94,7 +94,7 @@ class MedSegParameterNode:
     minimumVolume: Annotated[float, WithinRange(0.0, 1e6)] = 0.0
     keepEnds: bool = True
     splitTouching: bool = False
-    neckDepth: Annotated[float, WithinRange(0.5, 20.0)] = 2.0
+    neckDepth: Annotated[float, WithinRange(0.5, 20.0)] = 3.0
     attentionVolume: vtkMRMLScalarVolumeNode
     attentionModel: str
     attentionPoint: vtkMRMLMarkupsFiducialNode

@@ -47,10 +47,11 @@ def _facts(class_name: str, path: Path) -> ClassFacts:
     return facts
 
 
-def _take_sets(document: ET.Element) -> list[tuple[str, str, int]]:
+def _take_sets(document: ET.Element, path: Path) -> list[tuple[str, str, int]]:
     """Take the sets of flags of widgets that are written in Python out of the form: (widget, property, value).
 
     QUiLoader looks for the names of the flags in Qt's own description of a class, which has none for these widgets.
+    Raises UiError for a flag that the real widget lacks.
     """
     taken = []
     for element in document.iter("widget"):
@@ -60,8 +61,13 @@ def _take_sets(document: ET.Element) -> list[tuple[str, str, int]]:
         for prop in element.findall("property"):
             flags = prop.findtext("set")
             if flags is not None:
-                names = [flag.rpartition("::")[2] for flag in flags.split("|")]
-                value = sum({int(backing.FLAGS[name]) for name in names})
+                value = 0
+                for flag in flags.split("|"):
+                    owner, _, name = flag.strip().rpartition("::")
+                    if owner != element.get("class") or name not in getattr(backing, "FLAGS", {}):
+                        message = f"{path.name}: {element.get('class')} '{element.get('name')}' has no flag '{flag}'"
+                        raise UiError(message)
+                    value |= backing.FLAGS[name]
                 taken.append((element.get("name", ""), prop.get("name", ""), value))
                 element.remove(prop)
     return taken
@@ -122,7 +128,7 @@ def load_ui(path: str | Path) -> Any:
     if connections is not None:
         # QUiLoader connects by the C++ signatures of the widgets, which the ones written in Python do not have.
         document.remove(connections)
-    sets = _take_sets(document)
+    sets = _take_sets(document, path)
     data = QByteArray(ET.tostring(document))
     buffer = QBuffer(data)
     buffer.open(QBuffer.OpenModeFlag.ReadOnly)

@@ -28,6 +28,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from ..pythonqt.table import classes
 from .properties import stored
 
 
@@ -282,9 +283,8 @@ class ctkPathLineEdit(_PathEdit):
     """A path with its history. Every acceptable text is announced, whether or not the file exists."""
 
     # CTK's own flags have the names and the values of those of QDir.
-    FLAGS: ClassVar[dict[str, int]] = {flag.name: flag.value for flag in QDir.Filter if flag.name} | {
-        "NoDotAndDotDot": QDir.Filter.NoDotAndDotDot.value,
-        "AllEntries": QDir.Filter.AllEntries.value,
+    FLAGS: ClassVar[dict[str, int]] = {
+        name: flag.value for name, flag in QDir.Filter.__members__.items() if name in classes()["ctkPathLineEdit"].names
     }
 
     currentPathChanged = Signal(str)

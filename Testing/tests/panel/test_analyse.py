@@ -113,7 +113,7 @@ def test_the_neck_counts_only_for_parts_that_touch(an_analyst: Any) -> None:
     ui.splitTouchingCheckBox.checked = True
     assert ui.neckSpinBox.enabled
     request = an_analyst.panel.split._request()
-    assert (request.options["method"], request.options["neck_mm"]) == ("watershed", 2.0)
+    assert (request.options["method"], request.options["neck_mm"]) == ("watershed", 3.0)
     ui.connectivityComboBox.currentIndex = 1
     assert an_analyst.panel.split._request().options["connectivity"] == 26
 

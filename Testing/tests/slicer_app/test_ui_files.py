@@ -40,6 +40,23 @@ def test_widgets_have_their_classes_names_and_properties(the_application, a_ui_f
     assert slicer.util.findChildren(top, className="QCheckBox") == [ui.invertBox]
 
 
+def test_flags_of_a_widget_are_read_and_a_wrong_one_is_an_error(the_application, tmp_path):
+    from slicer_app.pythonqt.ui_loader import UiError
+
+    form = """<?xml version="1.0" encoding="UTF-8"?><ui version="4.0"><class>Top</class>
+    <widget class="qMRMLWidget" name="Top"><layout class="QVBoxLayout"><item>
+    <widget class="ctkPathLineEdit" name="edit"><property name="filters"><set>{}</set></property></widget>
+    </item></layout></widget></ui>"""
+    path = tmp_path / "Top.ui"
+    path.write_text(form.format("ctkPathLineEdit::Dirs|ctkPathLineEdit::Readable"), encoding="utf-8")
+    ui = slicer.util.childWidgetVariables(slicer.util.loadUI(str(path)))
+    assert ui.edit.filters == 0x001 | 0x010
+    for wrong in ("ctkPathLineEdit::Folders", "QDir::Dirs"):
+        path.write_text(form.format(wrong), encoding="utf-8")
+        with pytest.raises(UiError, match="has no flag"):
+            slicer.util.loadUI(str(path))
+
+
 def test_a_missing_file_is_said(the_application, tmp_path):
     with pytest.raises(RuntimeError, match="file not found"):
         slicer.util.loadUI(str(tmp_path / "No.ui"))
