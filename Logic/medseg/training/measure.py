@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> None:
     result = segment(images, package, SegmentOptions(device="cpu"), network=network)
     seconds = time.perf_counter() - start - result.timings.get("imports", 0.0)
     line = {
-        "seconds": round(seconds, 1),
+        "seconds": float(f"{seconds:.2g}"),
         "memory_mb": round((peak_memory() - memory) / 1e6),
         "size": images[0].geometry.size,
         "spacing": images[0].geometry.spacing,

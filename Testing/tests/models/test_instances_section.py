@@ -28,7 +28,7 @@ def changed(package: Path, target: Path, change: Callable[[dict[str, Any]], None
 
     shutil.copytree(package, target)
     file = target / "configs" / "metadata.json"
-    metadata = json.loads(file.read_text())
+    metadata = json.loads(file.read_text(encoding="utf-8"))
     change(metadata["medseg"]["instances"])
     file.write_text(json.dumps(metadata))
     return target
@@ -41,7 +41,7 @@ def test_a_package_gives_back_the_instances_that_it_was_written_with(package: Pa
 def test_a_package_without_the_section_has_no_instances(tmp_path: Path) -> None:
     folder = write_bright_blob_package(tmp_path / "bright-blob")
     assert read_package(folder).instances is None
-    assert "instances" not in json.loads((folder / "configs" / "metadata.json").read_text())["medseg"]
+    assert "instances" not in json.loads((folder / "configs" / "metadata.json").read_text(encoding="utf-8"))["medseg"]
 
 
 def test_omitted_fields_have_the_defaults_of_the_paper(package: Path, tmp_path: Path) -> None:
@@ -102,10 +102,10 @@ def test_only_embeddings_need_a_second_output() -> None:
 
 
 def test_the_card_says_what_becomes_single_bones(package: Path, tmp_path: Path) -> None:
-    card = (package / "docs" / "README.md").read_text()
+    card = (package / "docs" / "README.md").read_text(encoding="utf-8")
     assert "| bright blob | Blob 1, 2, ... | embeddings; what shares more than 10 voxels" in card
     assert "monai.bundle run" not in card
     plain = write_bright_blob_package(tmp_path / "p", instances=Instances((InstanceGroup(1, minimum_voxels=9),)))
-    text = (plain / "docs" / "README.md").read_text()
+    text = (plain / "docs" / "README.md").read_text(encoding="utf-8")
     assert "| bright blob | bright blob 1, 2, ... | connected components (6 neighbours) | 9 voxels" in text
     assert "monai.bundle run" in text
