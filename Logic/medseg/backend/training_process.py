@@ -88,6 +88,11 @@ class TrainingProcess:
         self._before: tuple[int, ...] = ()
         self._stopping = False
 
+    @property
+    def is_own(self) -> bool:
+        """Whether the last start was that of this object, and not that of another panel, program or person."""
+        return self._process is not None
+
     def start(
         self,
         recipe: Path,

@@ -56,11 +56,11 @@ class StatusLine:
         """Show a sentence."""
         self._show(escape(sentence))
 
-    def fail(self, sentence: str) -> None:
-        """Show and log what went wrong."""
+    def fail(self, sentence: str, *, logged: str = "") -> None:
+        """Show and log what went wrong; ``logged`` takes the place of a sentence that may name files of patients."""
         # No message box: a run may fail minutes after the button was pressed, while the user works elsewhere.
         self._show(colored(sentence, ERROR_COLOR))
-        self._log.add(sentence, logging.ERROR)
+        self._log.add(logged or sentence, logging.ERROR)
         slicer.util.showStatusMessage(f"MedSeg: {sentence}", 10000)
 
     def finish(self, sentence: str) -> None:

@@ -88,10 +88,14 @@ class TrainSection:
         self.curves.forgetChart()
 
     def shutDown(self, *, keepRunning: bool = False) -> None:
-        """Stop the run, unless the panel will be back in a moment and find it again."""
+        """Stop the run that was started here, unless the panel will be back in a moment and find it again.
+
+        One that a former panel of this application has started ends with the application; one that somebody else has
+        started is only looked at.
+        """
         self._ticker.stop()
         self.curves.forgetChart()
-        if self._run is not None and self.isTraining and not keepRunning:
+        if self._run is not None and self._run.is_own and self.isTraining and not keepRunning:
             try:
                 self._run.stop()
             except MedSegError:
@@ -247,7 +251,7 @@ class TrainSection:
             self.status.say(status.sentence)
         elif before is not None and before.is_going_on:
             if status.state == "failed":
-                self.status.fail(status.sentence)
+                self.status.fail(status.sentence, logged=_("The training failed; its sentence may name files."))
             else:
                 self.status.finish(self._ending(status))
         elif before is None or before != status:

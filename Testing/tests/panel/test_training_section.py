@@ -156,6 +156,7 @@ def test_a_failure_is_one_sentence_in_the_panel(a_trainer: Trainer, recipe: dict
     a_trainer.until_it_ends()
     assert "color:#c0392b" in a_trainer.status
     assert expected in a_trainer.status.replace("&#x27;", "'")
+    assert expected not in a_trainer.user.panel.report(), "it may name files, and people paste the report anywhere"
     assert [message for message in a_trainer.user.application.messages if message.shown] == []
 
 
@@ -182,6 +183,9 @@ def test_a_panel_that_was_reloaded_finds_its_run(a_trainer: Trainer) -> None:
         assert section._run is not first
         assert section.isTraining
         user.until(lambda: section.curves.hasEpochs, 30.0)
+        section.shutDown()
+        assert not (a_trainer.folder / "output" / "stop").exists(), "a run that it has not started is only looked at"
+        section._look()
         section.onTrainButton()
         user.until(lambda: not section.isTraining, 30.0)
         assert "go on where it was" in ui.trainStatusLabel.text
