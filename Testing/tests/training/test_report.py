@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,21 @@ def pictures_in(page: str) -> list[Image.Image]:
     return [Image.open(io.BytesIO(base64.b64decode(data))) for data in re.findall(r"base64,([^\"]+)\"", page)]
 
 
+class Open(HTMLParser):
+    """Follows which elements are open; every one must be closed in its turn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, _attributes: object) -> None:
+        if tag not in ("meta", "img", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
 @pytest.mark.usefixtures("a_real_report")
 def test_a_finished_run_has_a_page_of_its_own(
     a_small_recipe: dict, write_recipe, a_training_folder: Path, tmp_path: Path
@@ -40,6 +56,9 @@ def test_a_finished_run_has_a_page_of_its_own(
     assert "Blobs <1>" not in page
     assert not re.search(r"(src|href)=\"(?!data:)", page)  # nothing is fetched
     assert "http" not in re.sub(r"<pre>.*</pre>", "", page, flags=re.S)
+    elements = Open()
+    elements.feed(page)
+    assert elements.open == []
     shown = pictures_in(page)
     assert [picture.size for picture in shown] == [(1440, 480), (1440, 480), (1560, 480)]
     assert all(np.asarray(picture.convert("L")).std() > 5 for picture in shown)
