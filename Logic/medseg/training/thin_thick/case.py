@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from medseg.volumes import Volume
 
 _MARGIN_SLICES = 2  # thick slices kept beyond the labels: the shapes close there
-_PERCENTILES = (1.0, 99.0)
-_SCALED_LIMIT = 1.5
-_SAMPLE = 2_000_000
+# Grey values are scaled by those in and near the labels: soft tissue keeps its contrast whatever else is in the crop.
+_NEAR_PIXELS = 6
+_PERCENTILES = (5.0, 95.0)
+_SCALED_LIMIT = 2.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +28,7 @@ class Case:
     Attributes
     ----------
     image
-        (T, rows, columns) float32, about -1 to 1: the crop.
+        (T, rows, columns) float32, -2 to 2: the crop. -1 and 1 are the 5th and 95th percentile near the labels.
     drawn
         (n, rows, columns) class indices on the thick slices: 0, or 1 + the index of the value in ``values``.
     values
@@ -109,11 +110,15 @@ def make_case(thin: Volume, labels: Volume, margin_mm: float) -> Case:
     values = tuple(np.unique(thick).tolist())
     values = values[1:] if values[0] == 0 else values
     drawn = thick[low:high, slice(*rows), slice(*columns)]
+    first = 0 if low else grouping.first
+    crop = image[begin:end, slice(*rows), slice(*columns)].astype(np.float32)
+    middle = first + (grouping.ratio - 1) // 2
+    near = crop[middle : middle + len(drawn) * grouping.ratio : grouping.ratio][_near(drawn)]
     return Case(
-        image=_scaled(image[begin:end, slice(*rows), slice(*columns)]),
+        image=_scaled(crop, *np.percentile(near, _PERCENTILES).tolist()),
         drawn=np.searchsorted(np.array([0, *values]), drawn).astype(np.uint16),
         values=values,
-        first=0 if low else grouping.first,
+        first=first,
         ratio=grouping.ratio,
         spacing=(slice_mm, row_mm, column_mm),
         grouping=grouping,
@@ -122,9 +127,18 @@ def make_case(thin: Volume, labels: Volume, margin_mm: float) -> Case:
     )
 
 
-def _scaled(image: np.ndarray) -> np.ndarray:
-    flat = image.reshape(-1)
-    low, high = np.percentile(flat[:: max(1, flat.size // _SAMPLE)], _PERCENTILES)
+def _near(drawn: np.ndarray) -> np.ndarray:
+    """Return where a label is at most some pixels away in a row or column of its slice."""
+    import SimpleITK as sitk
+
+    image: Any = sitk.GetImageFromArray((drawn != 0).astype(np.uint8))
+    near = sitk.BinaryDilate(image, [_NEAR_PIXELS, _NEAR_PIXELS, 0], sitk.sitkBox)
+    return sitk.GetArrayFromImage(near) != 0
+
+
+def _scaled(image: np.ndarray, low: float, high: float) -> np.ndarray:
     scale = 2.0 / (high - low) if high > low else 1.0
-    scaled = (image.astype(np.float32) - np.float32(low)) * np.float32(scale) - np.float32(1)
-    return np.ascontiguousarray(np.clip(scaled, -_SCALED_LIMIT, _SCALED_LIMIT, out=scaled))
+    image -= np.float32(low)
+    image *= np.float32(scale)
+    image -= np.float32(1)
+    return np.ascontiguousarray(np.clip(image, -_SCALED_LIMIT, _SCALED_LIMIT, out=image))

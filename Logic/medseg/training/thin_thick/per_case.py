@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 Method = Literal["guided", "joint", "shape"]
 
+_POOR_DICE = 0.7
+_SMALL_SLICE = 0.2  # of the voxels of the slice on which the label is largest
+
 AGREEMENT_COLUMNS = (
     "thick_slice",
     "first_thin_slice",
@@ -309,8 +312,13 @@ class _Transfer:
 
     def _judge(self, rows: Sequence[SliceAgreement], case: Case) -> None:
         """Tell where the result shows something else than what was drawn."""
-        worst = min((row for row in rows if row.drawn_voxels), key=lambda row: row.dice, default=None)
-        if worst is not None and worst.dice < 0.7:
+        largest: dict[int, int] = {}
+        for row in rows:
+            largest[row.value] = max(largest.get(row.value, 0), row.drawn_voxels)
+        # At its ends a label is small on a slice and rounded off: that is no disagreement.
+        whole = [row for row in rows if row.drawn_voxels > _SMALL_SLICE * largest[row.value]]
+        worst = min(whole, key=lambda row: row.dice, default=None)
+        if worst is not None and worst.dice < _POOR_DICE:
             self.notices.append(
                 f"The result agrees least with what was drawn on thick slice {worst.thick_slice + case.first_drawn + 1}"
                 f" (label {case.values[worst.value - 1]}, Dice {worst.dice:.2f}): look at it."

@@ -151,6 +151,14 @@ def test_the_agreement_is_that_of_the_labelmap_with_what_was_drawn(tmp_path) -> 
     assert float(written[0]["dice"]) == pytest.approx(result.agreement[0].dice, abs=1e-4)
 
 
+def test_the_slice_that_agrees_least_is_named() -> None:
+    thin, _, labels = a_case()
+    # A network that has hardly learnt finds next to nothing.
+    result = transfer(thin, labels, TransferOptions(method="joint", **FEW))
+    assert any("agrees least with what was drawn on thick slice" in notice for notice in result.notices)
+    assert not transfer(thin, labels, TransferOptions(method="shape")).notices
+
+
 def test_labels_on_too_few_slices_are_interpolated_without_learning() -> None:
     thin, _, labels = a_case()
     thin = thin.crop((8, 0, 0), (16, 44, 40))
