@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _GAPS = (2, 3)
 _NEAR_OUTLINE = 6.0  # pixels: where patches are centred
+_NEAR_LABEL = 24.0  # pixels: as far from a label the image may still make one
 _CANDIDATES = 4096
 _JITTER_OF_CENTRE = 8  # pixels
 _JITTER_OF_GREY = 0.1
@@ -153,15 +154,25 @@ def fit_guided(
 
 
 def guided_scores(model: Guided, case: Case, distances: np.ndarray, place: Between, slice_: int) -> np.ndarray:
-    """Return the scores (labels, rows, columns) of a thin slice of the crop, given its interpolated distances."""
-    device = model.tau.device
+    """Return the scores (labels, rows, columns) of a thin slice of the crop, given its interpolated distances.
+
+    The network is asked in the box around what is near a label; beyond it the distances are the scores.
+    """
+    near = np.asarray((distances > -_NEAR_LABEL).any(0))
+    scores = distances / max(float(model.tau.detach()), _LEAST_TAU)
+    if place.doubt == 0 or not near.any():
+        return scores
+    used = [np.flatnonzero(np.asarray(near.any(axis))) for axis in (1, 0)]
+    rows, columns = (slice(int(places[0]), int(places[-1]) + 1) for places in used)
+    device, box = model.tau.device, (slice(None), rows, columns)
     with torch.inference_mode():
         found = model(
-            torch.from_numpy(image_channels(case, slice_))[None].to(device),
-            torch.from_numpy(distances)[None].to(device),
+            torch.from_numpy(image_channels(case, slice_, rows, columns))[None].to(device),
+            torch.from_numpy(np.ascontiguousarray(distances[box]))[None].to(device),
             torch.tensor([place.doubt], dtype=torch.float32, device=device),
         )
-    return found[0].cpu().numpy()
+    scores[box] = found[0].cpu().numpy()
+    return scores
 
 
 def image_channels(case: Case, slice_: int, rows: slice = _ALL, columns: slice = _ALL) -> np.ndarray:

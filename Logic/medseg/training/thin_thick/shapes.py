@@ -107,7 +107,9 @@ class LabelShapes:
             here = (slice(r0 - corner[0], r1 - corner[0]), slice(c0 - corner[1], c1 - corner[1]))
             there = (slice(r0 - top, r1 - top), slice(c0 - left, c1 - left))
             plane[there] = sum(
-                weight * distances[knot][here] for weight, knot in zip(weights, knots, strict=True) if weight
+                np.float32(weight) * distances[knot][here].astype(np.float32)
+                for weight, knot in zip(weights, knots, strict=True)
+                if weight
             )
         return planes
 
@@ -132,7 +134,10 @@ def _weights(share: float, curve: Interpolation) -> tuple[float, float, float, f
 def _distances(
     mask: np.ndarray, steps: tuple[float, float, float], *, blended: bool
 ) -> tuple[tuple[int, int], np.ndarray]:
-    """Return the corner (row, column) of a box around the label and its distances (n, rows, columns) there."""
+    """Return the corner (row, column) of a box around the label and its distances (n, rows, columns) there.
+
+    Half precision: a hundredth of a pixel where it matters, and half the memory.
+    """
     flat = np.asarray(mask.any(0))
     box = []
     for axis in (0, 1):
@@ -142,18 +147,19 @@ def _distances(
         box.append((max(low - around, 0), min(high + around, flat.shape[axis])))
     (r0, r1), (c0, c1) = box
     part = mask[:, r0:r1, c0:c1]
-    distances = np.full(part.shape, -REACH, np.float32)
+    distances = np.full(part.shape, -REACH, np.float16)
     filled = np.asarray(part.any((1, 2)))
     if filled.any():
         in_space = _signed(part, steps)
         for plane, values, space, drawn in zip(part, distances, in_space, filled, strict=True):
             if not drawn:
-                values[:] = 2 * space if blended else space
+                values[:] = np.maximum(2 * space if blended else space, -REACH)
                 continue
             within = _signed(plane[None], steps)[0]
             # Both have the sign of the mask.
-            values[:] = np.copysign(np.sqrt(np.abs(within * space)), within) if blended else within
-    return (r0, c0), np.clip(distances, -REACH, REACH, out=distances)
+            found = np.copysign(np.sqrt(np.abs(within * space)), within) if blended else within
+            values[:] = np.clip(found, -REACH, REACH)
+    return (r0, c0), distances
 
 
 def _signed(mask: np.ndarray, steps: tuple[float, float, float]) -> np.ndarray:
