@@ -21,9 +21,12 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from medseg.device import choose_device
 from medseg.errors import Cancelled, DeviceError, DeviceMemoryError
 from medseg.files import atomic_path
+from medseg.training.precision import precision_of
 from medseg.training.processes import is_first
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from medseg.training.loading import TrainingData
     from medseg.training.module import TrainingModule
     from medseg.training.recipe import Recipe
@@ -95,9 +98,15 @@ class AtomicCheckpoint(TorchCheckpointIO):
 
 
 def new_trainer(
-    recipe: Recipe, hardware: Hardware, output: Path, *, callbacks: list[Callback], resumed: bool
+    recipe: Recipe,
+    network: nn.Module,
+    hardware: Hardware,
+    output: Path,
+    *,
+    callbacks: list[Callback],
+    resumed: bool,
 ) -> lightning.Trainer:
-    """Return the trainer of a run; nothing is computed or written yet.
+    """Return the trainer of a run for ``network``; nothing is written yet.
 
     Raises
     ------
@@ -130,7 +139,7 @@ def new_trainer(
             max_epochs=settings.epochs,
             accumulate_grad_batches=settings.accumulate,
             gradient_clip_val=settings.gradient_clip,
-            precision=_precision(settings.precision, accelerator),
+            precision=precision_of(recipe, network, accelerator),
             check_val_every_n_epoch=settings.validate_every,
             num_sanity_val_steps=0,
             log_every_n_steps=min(10, settings.steps_per_epoch),
@@ -213,18 +222,6 @@ def _keep_freed_memory() -> None:
         never_map, never_trim = (-4, 0), (-1, -1)  # M_MMAP_MAX and M_TRIM_THRESHOLD of malloc.h
         library.mallopt(*never_map)
         library.mallopt(*never_trim)
-
-
-def _precision(wanted: str, accelerator: str) -> Any:
-    if wanted != "auto":
-        return {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[wanted]
-    if accelerator == "gpu":
-        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
-    # Measured with a 3D U-Net: in bfloat16 a step takes a third of the time on a Xeon with AMX, half of it on an EPYC
-    # with AVX-512 BF16. Without such instructions it takes longer.
-    capabilities = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-    fast = any(getattr(torch.cpu, name, lambda: False)() for name in capabilities)
-    return "bf16-mixed" if fast else "32-true"
 
 
 def _loggers(output: Path, *, resumed: bool) -> list[Any]:

@@ -13,6 +13,8 @@ from monai.inferers import SlidingWindowInferer
 from torch import Tensor, nn
 
 from medseg.errors import TrainingError
+from medseg.training.batches import noise_batch, tell_spacing
+from medseg.training.compiling import compile_in_place, layout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,13 +73,20 @@ class TrainingModule(lightning.LightningModule):
         )
         self._found: dict[int, tuple[float, list[float]]] = {}
         self._averaged_at = 0
+        self._compiled = False
         self.parts: tuple[str, ...] = ()
         """The parts of the loss that are logged."""
         self.last_validation: Validation | None = None
 
     def on_train_start(self) -> None:
-        """Remember how often the weights had been changed before."""
+        """Remember how often the weights had been changed before; compile the network when the recipe says so."""
         self._averaged_at = self.global_step
+        if self._recipe.optimisation.compile:
+            with torch.random.fork_rng():
+                batch = noise_batch(self._recipe, self._classes, self.device)
+            tell_spacing(self.network, batch["spacing"])
+            precision = self.trainer.precision_plugin.forward_context()
+            self._compiled = compile_in_place(self.network, self._objective, batch, precision)
 
     def on_train_epoch_start(self) -> None:
         """Tell the objective the epoch; its schedule may depend on it."""
@@ -86,7 +95,8 @@ class TrainingModule(lightning.LightningModule):
     def training_step(self, batch: Batch, _index: int) -> Tensor:
         """Return the loss of a batch; a loss that is not a number stops the run with the batch saved."""
         tell_spacing(self.network, batch["spacing"])
-        losses = self._objective(self._objective.outputs(self.network, batch["image"]), batch)
+        image = layout(batch["image"]) if self._compiled else batch["image"]
+        losses = self._objective(self._objective.outputs(self.network, image), batch)
         loss = losses.pop("loss")
         if not torch.isfinite(loss):
             suffix = f"_{self.global_rank}" if self.global_rank else ""
@@ -195,12 +205,6 @@ class TrainingModule(lightning.LightningModule):
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-
-def tell_spacing(network: nn.Module, spacing: Tensor) -> None:
-    """Tell a network that asks for it how far apart the slices of each stack of the batch are (mm)."""
-    if hasattr(network, "slice_spacing"):
-        network.slice_spacing = spacing[:, int(network.slice_axis)]
 
 
 def _layers_with_memory(network: nn.Module) -> Iterator[nn.Module]:

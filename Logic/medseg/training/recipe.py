@@ -188,7 +188,7 @@ class OptimisationSection(Section):
     """Optimiser and length of the run (AdamW, linear warm-up, cosine decay to zero).
 
     A step of ``steps_per_epoch`` is one batch in each process; ``accumulate`` of them move the weights once, and
-    ``warmup_steps`` counts these moves.
+    ``warmup_steps`` counts these moves. ``compile`` lets PyTorch translate the network before the first step.
     """
 
     epochs: Annotated[int, Field(ge=1)]
@@ -201,6 +201,7 @@ class OptimisationSection(Section):
     gradient_clip: Annotated[float, Field(gt=0)] = 12.0
     average_decay: Annotated[float, Field(ge=0, lt=1)] = 0.995
     precision: Literal["auto", "32", "bf16", "16"] = "auto"
+    compile: bool = False
     foreground_patches: Annotated[float, Field(ge=0, le=1)] = 0.5
     validate_every: Annotated[int, Field(ge=1)] = 5
     workers: Annotated[int, Field(ge=0)] = 1
@@ -301,13 +302,15 @@ class Recipe(Section):
     def digest(self) -> str:
         """Return a hash of everything that makes two runs the same run; a checkpoint goes on only with its own.
 
-        What the package says about itself, how it is measured, where the files lie and how many are kept in memory
-        change no weight. Keys at their default are left out, so that a new key does not end an old run.
+        What the package says about itself, how it is measured, where the files lie, how many are kept in memory and
+        whether the network is compiled change no weight. Keys at their default are left out, so that a new key does
+        not end an old run.
         """
         content = self.model_dump(mode="json", exclude_defaults=True, exclude={"package", "evaluation"})
         for name in ("image", "label", "csv", "cache_gb"):
             content["data"].pop(name, None)
-        content["optimisation"].pop("workers", None)
+        for name in ("workers", "compile"):
+            content["optimisation"].pop(name, None)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

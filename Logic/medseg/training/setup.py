@@ -15,9 +15,9 @@ from medseg.errors import MedSegError, ModelError, RecipeError, TrainingError
 from medseg.files import atomic_path
 from medseg.labels import LabelTable, read_labels
 from medseg.networks import build_network
+from medseg.training.batches import noise_batch, tell_spacing
 from medseg.training.fitting import CHECKPOINT
 from medseg.training.instances import check_instances_exist
-from medseg.training.module import tell_spacing
 from medseg.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from medseg.training.objectives import Batch
 
 _LOG = logging.getLogger(__name__)
 
@@ -106,16 +105,8 @@ def try_network(network: nn.Module, recipe: Recipe, labels: LabelTable, device: 
     """
     size, classes = recipe.window.size, labels.values[-1] + 1
     window = " x ".join(map(str, size))
-    spacing = [step or 1.0 for step in recipe.preprocessing.spacing]
-    count = recipe.optimisation.batch_size
     with torch.random.fork_rng(), torch.no_grad():
-        batch: Batch = {
-            "image": torch.randn(count, len(recipe.package.slots), *size, device=device),
-            "classes": torch.zeros(count, *size, dtype=torch.uint8, device=device),
-            "annotated": torch.ones(count, classes, dtype=torch.bool, device=device),
-            "instances": torch.zeros(count, *size, dtype=torch.int16, device=device),
-            "spacing": torch.tensor([spacing] * count, device=device),
-        }
+        batch = noise_batch(recipe, classes, device)
         trial = copy.deepcopy(network).to(device)
         tell_spacing(trial, batch["spacing"])
         try:

@@ -123,7 +123,7 @@ def _train(run: _Run, start: float, *, resume: bool, export: Path | None) -> Tra
     checkpoint = checkpoint_to_resume(output, recipe) if resume else None
     module = TrainingModule(network, recipe, labels, output)
     report = Report(output, recipe, labels, started=start)
-    trainer = new_trainer(recipe, run.hardware, output, callbacks=[], resumed=checkpoint is not None)
+    trainer = new_trainer(recipe, network, run.hardware, output, callbacks=[], resumed=checkpoint is not None)
     if run.hardware.is_first:
         try_network(network, recipe, labels, device)
         if checkpoint is None:

@@ -41,7 +41,12 @@ class Batch(TypedDict):
 
 
 class Objective(nn.Module):
-    """What a run minimises."""
+    """What a run minimises.
+
+    ``compiles`` says that :meth:`forward` computes the same whatever the batch holds, so that compiling it pays.
+    """
+
+    compiles = False
 
     def forward(self, outputs: Any, batch: Batch) -> dict[str, Tensor]:
         """Return the losses of what the network gave in training mode.

@@ -32,6 +32,8 @@ class DiceCESection(LossSection):
 class DiceCE(Objective):
     """See :class:`DiceCESection`; logits in, deep supervision where the network offers it."""
 
+    compiles = True
+
     def __init__(self, section: DiceCESection) -> None:
         super().__init__()
         self._loss = DiceCELoss(
@@ -72,6 +74,8 @@ class MissingLabelDiceSection(LossSection):
 
 class MissingLabelDice(Objective):
     """See :class:`MissingLabelDiceSection`; logits in, deep supervision where the network offers it."""
+
+    compiles = True
 
     def __init__(self, section: MissingLabelDiceSection) -> None:
         super().__init__()
