@@ -1,9 +1,13 @@
-"""What instances are called: "Thoracic vertebra 1" to "n", from the head to the feet, each in a colour of its own."""
+"""What instances are called: "Thoracic vertebra a", "b", "c" from the head to the feet, each in a colour of its own.
+
+Letters, because numbers would be read as those of anatomy, which nobody has counted here.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import re
+from string import ascii_lowercase
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -54,7 +58,7 @@ def head_to_feet(instances: np.ndarray, geometry: Geometry) -> np.ndarray:
 def instance_labels(
     group: Label, count: int, first_value: int, *, name: str = "", taken: Sequence[str] = ()
 ) -> list[Label]:
-    """Return labels for the ``count`` instances of ``group``: its codes, numbered names, colours that differ.
+    """Return labels for the ``count`` instances of ``group``: its codes, names with letters, colours that differ.
 
     Parameters
     ----------
@@ -65,7 +69,7 @@ def instance_labels(
     name
         What one of them is called; empty: the name of ``group``.
     taken
-        Names that are not to be used again; the numbers then go on behind a second word ("Rib, part 1").
+        Names that are not to be used again; the letters then stand behind a second word ("Rib, part a").
 
     Raises
     ------
@@ -78,18 +82,31 @@ def instance_labels(
             advice="Remove small parts, for example with a minimum volume.",
         )
     stem = name or group.name
-    names = [f"{stem} {number}" for number in range(1, count + 1)]
+    names = [f"{stem} {letters(place)}" for place in range(count)]
     if set(names) & set(taken):
-        names = [f"{stem}, part {number}" for number in range(1, count + 1)]
+        names = [f"{stem}, part {letters(place)}" for place in range(count)]
     return [
         dataclasses.replace(group, value=first_value + index, name=text, color=distinct_color(first_value + index))
         for index, text in enumerate(names)
     ]
 
 
+def letters(place: int) -> str:
+    """Return "a" to "z" for the places 0 to 25, then "aa", "ab" and so on."""
+    text = ""
+    while place >= 0:
+        place, letter = divmod(place, len(ascii_lowercase))
+        text = ascii_lowercase[letter] + text
+        place -= 1
+    return text
+
+
 def group_of(name: str) -> str:
-    """Return what an instance is one of: "Left rib" for "Left rib 3"; a name without a number is a group of its own."""
-    return re.sub(r"[\s,#]*\d+$", "", name) or name
+    """Return what an instance is one of: "Left rib" for "Left rib c" and for "Left rib 3".
+
+    A name that ends in neither a number nor one or two small letters is a group of its own.
+    """
+    return re.sub(r"([\s,#]*\d+|[\s,#]+[a-z]{1,2})$", "", name) or name
 
 
 def numbered_table(labels: Sequence[Label]) -> LabelTable:

@@ -106,7 +106,7 @@ def panoptic(
 ) -> None:
     """Compare instances by panoptic quality with Dice (match above 0.5, one to one).
 
-    With names in both, instances are compared in groups ("Left rib 1", "Left rib 2" ... are the group "Left rib") and
+    With names in both, instances are compared in groups ("Left rib a", "Left rib b" ... are the group "Left rib") and
     pooled in the last row; without, all values are one group.
     """
     from medseg.analysis.panoptic import compare_instances, pooled

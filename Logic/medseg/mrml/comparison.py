@@ -31,7 +31,7 @@ class Comparison:
 def comparison_of(segmentation_node: Any, reference_node: Any) -> Comparison:
     """Return both segmentations on the grid of the volume that the reference was drawn on, and their groups.
 
-    "Left rib 1" and "Left rib 2" belong to the group "Left rib"; an instance is compared within its group only, so that
+    "Left rib a" and "Left rib b" belong to the group "Left rib"; an instance is compared within its group only, so that
     it need not have the same number in both.
 
     Raises

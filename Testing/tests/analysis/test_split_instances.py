@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medseg.analysis import SplitOptions, panoptic_quality, split_instances
-from medseg.analysis.naming import head_to_feet, instance_labels, numbered_table
+from medseg.analysis.naming import group_of, head_to_feet, instance_labels, letters, numbered_table
 from medseg.errors import Cancelled, InputError
 from medseg.labels import Code, Label
 from medseg.labels.codes import ANATOMICAL_STRUCTURE
@@ -39,7 +39,7 @@ def test_instances_are_numbered_from_the_head_to_the_feet() -> None:
     found = split_instances(three_ribs(), RIB)
     assert [int(found.labelmap.array[k].max()) for k in (0, 4, 8)] == [1, 2, 3]
     assert np.count_nonzero(found.labelmap.array) == 12
-    assert found.labels.names == ("Rib 1", "Rib 2", "Rib 3")
+    assert found.labels.names == ("Rib a", "Rib b", "Rib c")
     assert found.labelmap.array.dtype == np.uint8
 
 
@@ -61,9 +61,9 @@ def test_small_instances_go_but_not_those_that_the_scan_may_have_cut() -> None:
     # Voxels of 2 mm3: 6, 4 and 2 voxels are 12, 8 and 4 mm3.
     volume = three_ribs(spacing=(1.0, 1.0, 2.0))
     found = split_instances(volume, RIB, SplitOptions(minimum_mm3=8.5))
-    assert found.labels.names == ("Rib 1",)
+    assert found.labels.names == ("Rib a",)
     assert any("2 parts" in notice and "removed" in notice for notice in found.notices)
-    assert any("top or bottom" in notice and "Rib 1" in notice for notice in found.notices)
+    assert any("top or bottom" in notice and "Rib a" in notice for notice in found.notices)
     assert len(split_instances(volume, RIB, SplitOptions(minimum_mm3=8.0)).labels) == 2
     with pytest.raises(InputError, match=r"All 3 parts .* smaller than 100 mm³"):
         split_instances(volume, RIB, SplitOptions(minimum_mm3=100, keep_ends=False))
@@ -126,11 +126,11 @@ def test_side_by_side_instances_come_from_right_to_left_then_from_front_to_back(
 
 
 def test_names_that_are_taken_are_not_used_again() -> None:
-    labels = instance_labels(RIB, 2, 10, name="Rib", taken=["Rib 2"])
-    assert [(label.value, label.name) for label in labels] == [(10, "Rib, part 1"), (11, "Rib, part 2")]
-    assert [label.name for label in instance_labels(RIB, 1, 10, name="Left rib")] == ["Left rib 1"]
+    labels = instance_labels(RIB, 2, 10, name="Rib", taken=["Rib b"])
+    assert [(label.value, label.name) for label in labels] == [(10, "Rib, part a"), (11, "Rib, part b")]
+    assert [label.name for label in instance_labels(RIB, 1, 10, name="Left rib")] == ["Left rib a"]
     twice = numbered_table([RIB, *instance_labels(RIB, 1, 8), *instance_labels(RIB, 1, 9)])
-    assert twice.names == ("Rib", "Rib 1", "Rib 1 (9)")
+    assert twice.names == ("Rib", "Rib a", "Rib a (9)")
 
 
 def test_more_instances_than_a_labelmap_can_number_are_refused() -> None:
@@ -182,3 +182,28 @@ def test_real_vertebrae_touch_and_are_separated_at_their_necks(shared_data: Path
     assert found["components"].true_positives <= 1
     assert found["watershed"].true_positives >= 3
     assert found["watershed"].rq > 0.8
+
+
+def test_letters_go_on_behind_z() -> None:
+    assert [letters(place) for place in (0, 25, 26, 27, 51, 52, 701, 702)] == [
+        "a", "z", "aa", "ab", "az", "ba", "zz", "aaa",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "group"),
+    [
+        ("Left rib c", "Left rib"),
+        ("Left rib ab", "Left rib"),
+        ("Left rib 12", "Left rib"),
+        ("Rib, part b", "Rib, part"),
+        ("vertebra_L3", "vertebra_L"),
+        ("Vertebra L", "Vertebra L"),
+        ("Left lung", "Left lung"),
+        ("Rib", "Rib"),
+        ("a", "a"),
+        ("7", "7"),
+    ],
+)
+def test_an_instance_belongs_to_the_group_of_its_name(name: str, group: str) -> None:
+    assert group_of(name) == group

@@ -45,7 +45,7 @@ def test_a_segment_is_split_by_name_or_value(medseg, ribs, tmp_path, label):
     assert result.exit_code == 0, result.output
     assert "Left ribs: 3 instances" in result.output
     found = segment_labels(target)
-    assert found.names == ("Left ribs 1", "Left ribs 2", "Left ribs 3")
+    assert found.names == ("Left ribs a", "Left ribs b", "Left ribs c")
     assert {(each.type, each.type_modifier) for each in found} == {(RIBS.type, LEFT)}
     labels = read_labelmap(target)
     assert labels.geometry.is_close(bars().geometry)
@@ -62,8 +62,8 @@ def test_small_parts_are_removed_and_volumes_written(medseg, ribs, tmp_path):
     with table.open() as stream:
         rows = list(csv.DictReader(stream))
     assert [(row["segment"], row["voxels"], row["volume_ml"], row["mean"]) for row in rows] == [
-        ("Left ribs 1", "6", "0.012", ""),
-        ("Left ribs 2", "4", "0.008", ""),
+        ("Left ribs a", "6", "0.012", ""),
+        ("Left ribs b", "4", "0.008", ""),
     ]
 
 
@@ -105,9 +105,9 @@ def instances(tmp_path: Path, name: str, rows: dict[str, tuple[int, int]]) -> Pa
 
 
 def test_two_segmentations_are_compared_by_group_and_pooled(medseg, tmp_path):
-    truth = instances(tmp_path, "truth.seg.nrrd", {"Rib 1": (0, 4), "Vertebra 1": (4, 8), "Vertebra 2": (8, 10)})
+    truth = instances(tmp_path, "truth.seg.nrrd", {"Rib a": (0, 4), "Vertebra a": (4, 8), "Vertebra b": (8, 10)})
     ours = instances(
-        tmp_path, "ours.seg.nrrd", {"Rib 1": (0, 2), "Rib 2": (2, 4), "Vertebra 7": (4, 8), "Vertebra 9": (8, 10)}
+        tmp_path, "ours.seg.nrrd", {"Rib a": (0, 2), "Rib b": (2, 4), "Vertebra g": (4, 8), "Vertebra i": (8, 10)}
     )
     table = tmp_path / "pq.csv"
     result = medseg("analyse", "panoptic", ours, truth, "--csv", table)
@@ -137,7 +137,7 @@ def test_without_names_all_values_are_one_group(medseg, tmp_path):
 
 
 def test_a_name_that_nothing_has_is_told(medseg, tmp_path):
-    path = instances(tmp_path, "a.seg.nrrd", {"Rib 1": (0, 4)})
+    path = instances(tmp_path, "a.seg.nrrd", {"Rib a": (0, 4)})
     result = medseg("analyse", "panoptic", path, path, "--only", "Tooth")
     assert result.exit_code == 1
     assert "No instance is called Tooth" in result.output

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from benchmarks.claims.torso import COLUMNS, ROWS, random_cage, random_spine, spine
 from medseg.analysis.components import components_by_value
+from medseg.analysis.naming import letters
 from medseg.backend.encoding import decode_result, encode_result
 from medseg.cli import app
 from medseg.errors import Cancelled, ModelError
@@ -104,7 +105,7 @@ def test_every_vertebra_gets_one_label_from_the_head_down_in_any_orientation(gri
     bones = random_spine(150, np.random.default_rng(1))
     result = segment([as_image(bones, grid)], spine_package(orientation=model), network=KnowsTheBones())
     assert np.array_equal(result.labelmap.reorient("LPI").array, in_order(bones))
-    assert result.labels.names[2:] == tuple(f"Vertebra {number}" for number in range(1, bones.max() + 1))
+    assert result.labels.names[2:] == tuple(f"Vertebra {letters(place)}" for place in range(bones.max()))
     assert result.labelmap.geometry.orientation == grid
 
 
@@ -193,7 +194,7 @@ def test_small_bones_are_removed_but_not_those_at_the_ends() -> None:
     expected = np.array([0, 3, 4, 0, 5, 6])[bones]
     assert np.array_equal(result.labelmap.array, expected)
     assert any("left out" in notice for notice in result.notices)
-    assert any("top or bottom" in notice and "Vertebra 1, Vertebra 4" in notice for notice in result.notices)
+    assert any("top or bottom" in notice and "Vertebra a, Vertebra d" in notice for notice in result.notices)
     kept = segment([as_image(bones)], package, SegmentOptions(postprocess=False), network=KnowsTheBones())
     assert np.array_equal(kept.labelmap.array, in_order(bones))
 
@@ -225,7 +226,7 @@ def test_the_result_measures_travels_and_is_written_with_every_instance(tmp_path
     bones[20:40, 1:5, 1:5] = ORGAN_VALUE
     result = segment([as_image(bones)], spine_package(), network=KnowsTheBones())
     voxels = {entry.name: entry.voxels for entry in result.statistics}
-    assert voxels["Vertebra 2"] == np.count_nonzero(bones == 2)
+    assert voxels["Vertebra b"] == np.count_nonzero(bones == 2)
     assert voxels["organ 1"] == 0
     assert voxels["organ 2"] == 20 * 16
     assert len({label.color for label in result.labels[2:]}) == bones[bones < ORGAN_VALUE].max()
@@ -235,7 +236,7 @@ def test_the_result_measures_travels_and_is_written_with_every_instance(tmp_path
     assert back.labels == result.labels
     write_seg_nrrd(result, tmp_path / "spine.seg.nrrd")
     assert np.array_equal(read_labelmap(tmp_path / "spine.seg.nrrd").array, result.labelmap.array)
-    assert "Segment1_Name:=Vertebra 1" in (tmp_path / "spine.seg.nrrd").read_bytes()[:20_000].decode("latin-1")
+    assert "Segment1_Name:=Vertebra a" in (tmp_path / "spine.seg.nrrd").read_bytes()[:20_000].decode("latin-1")
 
 
 def test_a_coarser_network_grid_comes_back_by_nearest_neighbour() -> None:
@@ -316,7 +317,7 @@ def test_one_channel_is_background_and_one_group() -> None:
     package = package_of(classes=1, window=(8, 8, 64), orientation="LPI", instances=section, labels=label_table(1))
     result = segment([as_image(bones)], package, network=Inside())
     assert np.array_equal(result.labelmap.array, np.where(bones > 0, bones + 1, 0))
-    assert result.labels.names[1] == "organ 1 1"
+    assert result.labels.names[1] == "organ 1 a"
 
 
 def test_a_package_on_disk_separates_bones_from_the_command_line(tmp_path: Path) -> None:
