@@ -182,6 +182,8 @@ def fit(trainer: lightning.Trainer, module: TrainingModule, data: TrainingData, 
             trainer.fit(module, datamodule=data, ckpt_path=checkpoint)
     except BaseException as error:
         _end_helpers(trainer)
+        if _began_with_an_interruption(error):
+            raise KeyboardInterrupt from error
         if isinstance(error, torch.cuda.OutOfMemoryError):
             raise DeviceMemoryError(
                 "The GPU's memory is too small for this network and window.",
@@ -190,6 +192,14 @@ def fit(trainer: lightning.Trainer, module: TrainingModule, data: TrainingData, 
         raise
     if trainer.interrupted:
         raise Cancelled
+
+
+def _began_with_an_interruption(error: BaseException) -> bool:
+    """Say whether an error only followed a Ctrl-C, as when half a checkpoint cannot be closed."""
+    seen = error.__context__
+    while seen is not None and not isinstance(seen, KeyboardInterrupt):
+        seen = seen.__context__
+    return seen is not None
 
 
 class _LastEpoch(Callback):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
 
 import lightning
@@ -36,7 +37,7 @@ class TrainingData(lightning.LightningDataModule):
             sampler=PatchNumbers(settings.steps_per_epoch, settings.batch_size, *self._place()),
             num_workers=settings.workers,
             persistent_workers=settings.workers > 0,
-            worker_init_fn=_one_thread,
+            worker_init_fn=_prepare_loader,
         )
 
     def val_dataloader(self) -> DataLoader | list:
@@ -122,5 +123,12 @@ def unchanged(section: AugmentationSection) -> AugmentationSection:
     return section.model_copy(update={**off, **rest})
 
 
-def _one_thread(_worker: int) -> None:
+def _prepare_loader(_worker: int) -> None:
+    """Compute on one thread, and leave interruptions to the run.
+
+    Ctrl-C and the signal of a batch system reach every process of the group. A loader that dies of them first looks to
+    the run like a defect; one that stays is ended by the run, or by itself when the run is gone.
+    """
     torch.set_num_threads(1)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

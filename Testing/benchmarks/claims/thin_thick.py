@@ -171,10 +171,7 @@ def columns_of(setup: Setup, seeds: int, data: Path | None) -> list[Column]:
     if data is not None:
         atria = data_of.atria(data)[: setup.cases]
         if atria:
-            columns += [
-                Column("left atrium", ratio, "majority", atria, thorough=ratio == min(setup.atrium_ratios))
-                for ratio in setup.atrium_ratios
-            ]
+            columns += [Column("left atrium", ratio, "majority", atria) for ratio in setup.atrium_ratios]
         if setup.cases is None and data_of.has_trunk(data):
             columns.append(Column("trunk CT", 3, "majority", ("trunk",), thorough=True))
         heads = data_of.heads_and_necks(data) if setup.cases is None else ()

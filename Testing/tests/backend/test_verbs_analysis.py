@@ -30,7 +30,7 @@ def run(volumes, progress=NO_PROGRESS, **options):
 def test_a_segment_comes_back_in_its_instances():
     result = run([two_blocks()], name="Atrium", terminology=LABELS[0].terminology_entry())
     # k runs towards the head: the upper block is the single voxel.
-    assert result.labels.names == ("Atrium 1", "Atrium 2")
+    assert result.labels.names == ("Atrium a", "Atrium b")
     assert [entry.voxels for entry in result.statistics] == [1, 8]
     assert result.labels[0].type == LEFT_ATRIUM
     assert np.isnan(result.statistics[0].mean)

@@ -71,7 +71,7 @@ def test_a_segment_is_split_into_named_instances_beside_it(an_analyst: Any) -> N
     assert outcome.state == "done", outcome.sentence
     node = outcome.segmentationNode
     assert node.GetName() == f"{first} instances"
-    assert names_of(node) == [f"{first} 1", f"{first} 2", f"{first} 3"]
+    assert names_of(node) == [f"{first} a", f"{first} b", f"{first} c"]
     assert outcome.sentence.startswith("3 instances were found.")
     role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
     assert node.GetNodeReference(role) is an_analyst.volume

@@ -80,12 +80,12 @@ class Watching(Callback):
         self.seen.append((trainer.global_step, trainer.optimizers[0].param_groups[0]["lr"], weight))
 
 
-def fitted(recipe: Recipe, cache: CaseCache, output: Path) -> tuple[Watching, TrainingModule]:
+def fitted(recipe: Recipe, cache: CaseCache, output: Path, *more: Callback) -> tuple[Watching, TrainingModule]:
     output.mkdir(exist_ok=True)
     lightning.seed_everything(0, verbose=False)
     network = build_network(recipe.network.target, recipe.network.arguments)
     module, watching = TrainingModule(network, recipe, label_table(2), output), Watching()
-    trainer = new_trainer(recipe, Hardware("cpu"), output, callbacks=[watching], resumed=False)
+    trainer = new_trainer(recipe, network, Hardware("cpu"), output, callbacks=[watching, *more], resumed=False)
     fit(trainer, module, TrainingData(recipe, cache[:2], cache[:1]), None)
     return watching, module
 
@@ -204,3 +204,15 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(
     monkeypatch.undo()
     assert torch.load(path, weights_only=True) == {"epoch": 1}
     assert [item.name for item in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_an_interruption_that_ends_as_another_error_is_still_one(a_recipe, a_cache: CaseCache, tmp_path: Path) -> None:
+    class HalfWritten(Callback):
+        def on_train_batch_end(self, *_: object) -> None:
+            try:
+                raise KeyboardInterrupt
+            finally:
+                raise RuntimeError("half a file cannot be closed")
+
+    with pytest.raises(KeyboardInterrupt):
+        fitted(a_recipe(), a_cache, tmp_path / "out", HalfWritten())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -32,6 +34,34 @@ def epochs_told(output: Path) -> list[int]:
 def epochs_logged(output: Path, run: str) -> list[int]:
     with (output / "logs" / run / "metrics.csv").open() as stream:
         return [int(row["epoch"]) for row in csv.DictReader(stream) if row["loss_epoch"]]
+
+
+def a_started_run(recipe: Path, data: Path, output: Path) -> subprocess.Popen[str]:
+    """Start the command in a process group of its own, as a terminal does."""
+    command = [
+        sys.executable,
+        "-m",
+        "medseg.cli",
+        "train",
+        recipe,
+        "--data",
+        data,
+        "--output",
+        output,
+        "--device",
+        "cpu",
+    ]
+    return subprocess.Popen(
+        [str(part) for part in command], start_new_session=True, stderr=subprocess.PIPE, encoding="utf-8"
+    )
+
+
+def wait_for_epochs(process: subprocess.Popen[str], output: Path, count: int) -> None:
+    deadline = time.monotonic() + 200
+    while len(epochs_told(output)) < count:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_a_trained_package_segments_a_case_that_it_never_saw(
@@ -92,14 +122,9 @@ def test_a_run_that_was_killed_loses_its_last_epoch_at_most(
 ) -> None:
     a_small_recipe["optimisation"].update(epochs=300, validate_every=300)
     recipe, output = write_recipe(a_small_recipe), tmp_path / "out"
-    command = [sys.executable, "-m", "medseg.cli", "train", recipe, "--data", a_training_folder, "--output", output]
-    process = subprocess.Popen([str(part) for part in (*command, "--device", "cpu")])
+    process = a_started_run(recipe, a_training_folder, output)
     try:
-        deadline = time.monotonic() + 200
-        while len(epochs_told(output)) < 3:
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        wait_for_epochs(process, output, 3)
     finally:
         process.kill()
         process.wait()
@@ -118,6 +143,26 @@ def test_a_run_that_was_killed_loses_its_last_epoch_at_most(
     told = epochs_told(output)
     assert told == list(range(1, told[-1] + 1))
     assert list(output.glob(".medseg-*")) == []
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_run_whose_whole_group_is_interrupted_says_so_and_goes_on_later(
+    a_small_recipe: dict, write_recipe, a_training_folder: Path, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    a_small_recipe["optimisation"].update(epochs=300, steps_per_epoch=2, validate_every=300, workers=1)
+    a_small_recipe["network"]["arguments"]["base"] = 48  # steps so long that both processes are asked in the same one
+    recipe, output = write_recipe(a_small_recipe), tmp_path / "out"
+    process = a_started_run(recipe, a_training_folder, output)
+    try:
+        wait_for_epochs(process, output, 2)
+        os.killpg(process.pid, number)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert (process.returncode, said.strip().splitlines()[-1]) == (code, "Cancelled.")
+    assert "should not have" not in said
+    assert read_state(output).state == "cancelled"
 
 
 def test_two_runs_in_one_folder_are_refused(
