@@ -42,8 +42,11 @@ class Torso:
         return Torso(*(getattr(self, field.name)[start : start + slices] for field in dataclasses.fields(self)))
 
 
-def random_torso(rng: np.random.Generator) -> Torso:
-    """Return a torso of 11 to 13 vertebrae (12 in four of five): their height grows from 7 to 10 slices, +- 1."""
+def random_torso(rng: np.random.Generator, *, bridges: int = 0) -> Torso:
+    """Return a torso of 11 to 13 vertebrae (12 in four of five): their height grows from 7 to 10 slices, +- 1.
+
+    ``bridges`` of bone join as many pairs of neighbouring ribs, the upper half of each part of the upper rib.
+    """
     count = int(rng.choice([11, 12, 13], p=[0.1, 0.8, 0.1]))
     heights = [round(7 + 3 * index / (count - 1) + rng.uniform(-1, 1)) for index in range(count)]
     tops = np.cumsum([0, *(height + _DISC for height in heights[:-1])]) + int(rng.integers(2, 6))
@@ -64,6 +67,8 @@ def random_torso(rng: np.random.Generator) -> Torso:
         process = process & (np.abs(i - centre[1] - sway) < 0.8) & (j > centre[0]) & (j < centre[0] + 4)
         vertebrae[block | process] = number
     ribs = _ribs(tops, heights, slices, centre, rng)
+    for _ in range(bridges):
+        _join(ribs, rng)
     ribs[vertebrae > 0] = 0
     image[(vertebrae > 0) | (ribs > 0)] = _BONE
     organs[(vertebrae > 0) | (ribs > 0)] = 0
@@ -112,3 +117,15 @@ def _ribs(
                 inside = (points[0] >= 0) & (points[0] < slices)
                 ribs[tuple(part[inside] for part in points)] = 1 + pair + side * RIB_PAIRS
     return ribs
+
+
+def _join(ribs: np.ndarray, rng: np.random.Generator) -> None:
+    """Fill the line of slices between a rib and the next one of its side, somewhere where one lies above the other."""
+    upper = 1 + int(rng.integers(RIB_PAIRS - 1)) + RIB_PAIRS * int(rng.integers(2))
+    above, below = (np.asarray((ribs == number).any(0)) for number in (upper, upper + 1))
+    places = np.argwhere(above & below)
+    row, column = places[int(rng.integers(len(places)))]
+    line = ribs[:, row, column]
+    first, last = int(np.flatnonzero(line == upper)[-1]), int(np.flatnonzero(line == upper + 1)[0])
+    middle = (first + last) // 2
+    line[first:middle], line[middle:last] = upper, upper + 1

@@ -1,7 +1,8 @@
 """What numbers cost on short ranges: the learning part of the claim ``arbitrary-range``.
 
 Slice models that differ in their outputs only learn from the same windows of phantom torsos: groups alone, whose
-connected components are the bones; groups with embeddings; numbered classes for every bone. The numbered one begins
+connected components are the bones; groups with embeddings of all bones, or of vertebrae alone (the paper's best);
+numbered classes for every bone. The numbered one begins
 with the weights of the groups, which draw every bone already, so that only numbers are left to learn, and is trained
 on for as long again. Each is run through the project's own pipeline on torsos it has not seen, cut to short ranges and
 whole.
@@ -62,11 +63,14 @@ class System:
         return (*found, *((LEFT_RIBS, RIGHT_RIBS) if self.ribs == "embedding" else ()))
 
 
-SYSTEMS = (
+COMPONENTS, EMBEDDINGS, BOTH, NUMBERED = SYSTEMS = (
     System("groups + components"),
     System("groups + embeddings", vertebrae="embedding", ribs="embedding"),
+    System("groups, vertebrae by embeddings, ribs by components", vertebrae="embedding"),
     System("numbered classes", numbered=True),
 )
+SHORT, WHOLE, TOUCHING = "32 to 48 slices", "whole torso", "whole torso, ribs that touch"
+_BRIDGES = 4
 
 
 class Scale(NamedTuple):
@@ -264,14 +268,15 @@ def _torsos(seed: int, count: int) -> list[Torso]:
 
 
 def scans_of(seed: int, scale: Scale) -> dict[str, list[Torso]]:
-    """Return unseen torsos of a seed: cut to 32 to 48 slices, and whole."""
+    """Return unseen torsos of a seed: cut to 32 to 48 slices, whole, and others with four pairs of ribs joined."""
     whole = _torsos(90_000 + seed, scale.scans)
     generator = np.random.default_rng(80_000 + seed)
     short = []
     for torso in whole:
         slices = int(generator.integers(SLICES, 3 * SLICES // 2 + 1))
         short.append(torso.cut(int(generator.integers(0, len(torso.image) - slices + 1)), slices))
-    return {"32 to 48 slices": short, "whole torso": whole}
+    touching = [random_torso(generator, bridges=_BRIDGES) for _ in range(scale.scans)]
+    return {SHORT: short, WHOLE: whole, TOUCHING: touching}
 
 
 def learned(scale: Scale, seeds: int, progress: Progress) -> dict[str, dict[str, list[Figures]]]:

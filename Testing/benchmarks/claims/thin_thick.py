@@ -82,7 +82,7 @@ class Column:
     rule: Rule
     cases: tuple[str, ...]
     thorough: bool = False
-    """Also without each part of the loss, and with the upper bound."""
+    """Also without each part of the loss."""
 
     @property
     def title(self) -> str:
@@ -181,7 +181,7 @@ def columns_of(setup: Setup, seeds: int, data: Path | None) -> list[Column]:
 
 
 def _jobs(column: Column, setup: Setup, folder: Path | None) -> list[Job]:
-    methods = [method for method in NAMES if method not in (*PARTS, UPPER) or column.thorough]
+    methods = [method for method in NAMES if method not in PARTS or column.thorough]
     return [Job(column, case, method, setup, folder) for case in column.cases for method in methods]
 
 

@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy.ndimage import label
 
 from benchmarks.claims import arbitrary_range
 from benchmarks.claims.arbitrary_range import COLUMNS
@@ -13,9 +14,12 @@ from benchmarks.claims.phantom_torso import MOST_VERTEBRAE, PLANE, RIB_PAIRS, ra
 from benchmarks.claims.range_learning import (
     LEFT_RIBS,
     RIGHT_RIBS,
+    SHORT,
     SLICES,
     SYSTEMS,
+    TOUCHING,
     VERTEBRAE,
+    WHOLE,
     Figures,
     Scale,
     classes_of,
@@ -69,14 +73,24 @@ def test_groups_and_numbers_are_two_names_of_the_same_voxels():
 
 
 def test_only_the_others_separate_instances():
-    assert [package_of(system).instances is None for system in SYSTEMS] == [False, False, True]
-    assert [len(system.groups) for system in SYSTEMS] == [0, 3, 0]
+    assert [package_of(system).instances is None for system in SYSTEMS] == [False, False, False, True]
+    assert [len(system.groups) for system in SYSTEMS] == [0, 3, 1, 0]
 
 
 def test_short_ranges_are_cut_from_the_whole_torsos():
     scans = scans_of(0, Scale(1, 1, 3))
-    assert all(32 <= len(scan.image) <= 48 for scan in scans["32 to 48 slices"])
-    assert all(len(scan.image) > 90 for scan in scans["whole torso"])
+    assert all(32 <= len(scan.image) <= 48 for scan in scans[SHORT])
+    assert all(len(scan.image) > 90 for scan in scans[WHOLE])
+
+
+def test_bridges_join_neighbouring_ribs_and_nothing_else():
+    apart, joined = (random_torso(np.random.default_rng(5), bridges=count) for count in (0, 3))
+    added = (joined.ribs > 0) & (apart.ribs == 0)
+    assert added.any()
+    assert np.array_equal(joined.vertebrae, apart.vertebrae)
+    sides = [np.where((joined.ribs > low) & (joined.ribs <= low + RIB_PAIRS), 1, 0) for low in (0, RIB_PAIRS)]
+    counts = [label(side, np.ones((3, 3, 3)))[1] for side in sides]
+    assert sum(counts) == 2 * RIB_PAIRS - 3
 
 
 def test_the_rules_keep_every_bone_and_naive_stitching_does_not():
@@ -117,7 +131,7 @@ def test_the_learning_claim_can_fail(numbered: float, short: Panoptic, held: str
             for system in SYSTEMS
         }
 
-    found = {"short": figures(short), "whole": figures(quality(10))}
+    found = {SHORT: figures(short), WHOLE: figures(quality(10)), TOUCHING: figures(quality(10))}
     assert f"Learning: {held};" in arbitrary_range._learning_verdict(found)
 
 
@@ -134,7 +148,7 @@ def test_what_a_real_ct_gave_is_told_with_its_limits():
 def test_the_experiment_runs_from_end_to_end():
     report = arbitrary_range.run(quick=True, seeds=1, threads=1)
     assert report.columns == COLUMNS
-    assert len(report.rows) == len(METHODS) + 2 * len(SYSTEMS)
+    assert len(report.rows) == len(METHODS) + 3 * len(SYSTEMS)
     assert "Stitching: held" in report.verdict
     assert any("left out" in note for note in report.notes)
     assert "Bones in CT" in report.markdown()
