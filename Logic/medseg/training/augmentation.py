@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from medseg.training.data import owners_of, within_owner
 from medseg.training.elastic_affine import drawn_change
 
 if TYPE_CHECKING:
@@ -75,11 +76,13 @@ class PatchSampler:
         image = case.image[:, i, j, k][None]
         image = F.grid_sample(image, grid, mode="bilinear", padding_mode=outside, align_corners=True)[0]
         swaps = self._settings.swap_on_flip if flips % 2 else ()
-        classes = _swapped(self._sample_label(label, grid), swaps)
+        unswapped = self._sample_label(label, grid)
+        classes = _swapped(unswapped, swaps)
         if case.instances is None:
             instances = torch.zeros(classes.shape, dtype=torch.int16)
         else:
-            instances = _nearest(case.instances[box], grid, outside)
+            numbers = case.instances[box]
+            instances = within_owner(_nearest(numbers, grid, outside), owners_of(numbers, label), unswapped)
         self._intensity.set_random_state(seed % 2**32)
         changed = self._intensity(image)
         # A plain tensor: MONAI's MetaTensor would send every operation of the network through Python once more.

@@ -91,8 +91,8 @@ def prepare(
         if not numbers.geometry.is_close(target):
             numbers = numbers.resample(target, interpolation="nearest", fill=0.0)
         instances = torch.from_numpy(np.ascontiguousarray(numbers.array_ijk)).to(torch.int16)
-        # An instance ends where its class does.
-        instances = instances * torch.isin(indices, torch.tensor(section.instances, dtype=torch.uint8))
+        owners = owners_of(torch.from_numpy(label.array.astype(np.int64)), torch.from_numpy(named.array))
+        instances = within_owner(instances, owners, indices)
     return PreparedCase(
         case=pair.case,
         image=torch.from_numpy(np.ascontiguousarray(np.stack([channel.array_ijk for channel in channels]))),
@@ -102,6 +102,24 @@ def prepare(
         annotated=annotated,
         instances=instances,
     )
+
+
+def owners_of(numbers: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+    """Return the class of each instance by its number; ``numbers`` and ``classes`` (any equal shape) tell it."""
+    numbers = numbers.long()
+    owners = classes.new_zeros(int(numbers.max()) + 1)
+    owners[numbers] = classes
+    owners[0] = 0
+    return owners
+
+
+def within_owner(numbers: torch.Tensor, owners: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+    """Return ``numbers``, 0 where ``classes`` has another class than that of the instance.
+
+    Resampling rounds numbers and classes in different ways: where two groups touch, a fringe of one would carry the
+    number of the other and pass for an instance of its own.
+    """
+    return numbers * (owners[numbers.long()] == classes)
 
 
 def _placed(image: Volume, geometry: Geometry) -> Volume:

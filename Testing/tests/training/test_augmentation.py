@@ -123,6 +123,29 @@ def test_numbers_of_instances_follow_their_class() -> None:
     assert torch.equal(patch["instances"], numbers)
 
 
+def test_where_two_groups_touch_no_number_crosses_over() -> None:
+    place = torch.arange(20).float()
+    oblique = place[:, None, None] + 0.6 * place[None, :, None] + 0.3 * place[None, None, :]
+    label = torch.where(oblique < 18, 1, 2).to(torch.uint8)
+    numbers = torch.where(label == 1, 31, 32).to(torch.int16)
+    case = PreparedCase(
+        case="vertebrae",
+        image=label[None].float(),
+        label=label,
+        spacing=(1.0, 1.0, 1.0),
+        foreground=(torch.nonzero(label).to(torch.int32),),
+        annotated=torch.tensor([True, True, True]),
+        instances=numbers,
+    )
+    sampler = a_sampler((14, 14, 14), affine_probability=1.0, rotation_degrees=(20.0, 20.0, 20.0))
+    for seed in range(5):
+        patch = sampler.draw(case, seed)
+        inside = patch["instances"] > 0
+        assert inside.any()
+        expected = torch.where(patch["classes"] == 1, 31, 32)
+        assert torch.equal(patch["instances"][inside].long(), expected[inside])
+
+
 @pytest.mark.parametrize("count", [3, 20])
 def test_many_labels_are_sampled_as_few_are(count: int) -> None:
     label = torch.arange(count * 8, dtype=torch.uint8).reshape(-1, 1, 1).expand(-1, 6, 6).clone() // 8 + 1
