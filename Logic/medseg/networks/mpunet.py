@@ -53,9 +53,9 @@ class MPUNet(nn.Module):
     position_attention
         Whether the attention over all voxels is there; without it, the two convolutions around it stay.
     multiscale_block
-        Use the text's multi-scale block in the encoder: two branches of two 3x3x3 convolutions each, fused by a 1x1x1
-        convolution. Kernel sizes and widths are not given in the paper; ours are half the width a branch and a
-        dilation of 2 in the second.
+        Use the text's multi-scale block: two branches of two convolutions each, joined by another. Its place (ours: the
+        encoder), kernel sizes, widths and activation are not given in the paper; ours are 3x3x3 with half the width
+        and PReLU, a dilation of 2 in the second branch, and 1x1x1 for the fusion.
     multiscale_output
         Average the class probabilities of four decoder levels; else those of the finest level are the output, in
         training too.
@@ -73,6 +73,9 @@ class MPUNet(nn.Module):
     ValueError
         When an option is not one of those above.
     """
+
+    gives_probabilities = True
+    """In training and in use, not scores; in training the last of its maps is its output."""
 
     def __init__(
         self,

@@ -26,6 +26,9 @@ class MPUNetBaseline(nn.Module):
         Channels of the image; number of classes with background.
     """
 
+    gives_probabilities = True
+    """In training and in use, not scores; in training the last of its maps is its output."""
+
     def __init__(self, in_channels: int = 1, out_channels: int = 2) -> None:
         super().__init__()
         if in_channels < 1 or out_channels < 2:

@@ -8,6 +8,7 @@ from monai.losses import DiceCELoss
 
 from medseg.losses import missing_label_dice
 from medseg.training.objectives import Batch, DiceCESection, centred
+from medseg.training.objectives.base import LossSection
 from medseg.training.objectives.dice import MissingLabelDiceSection
 
 
@@ -75,3 +76,11 @@ def test_missing_organs_may_be_taken_for_background(a_batch: Batch, scores: torc
     believed = believing.build(3)(scores, a_batch)["loss"].item()
     assert believed == pytest.approx(ignoring.build(3)(scores, everything)["loss"].item())
     assert believed != pytest.approx(ignoring.build(3)(scores, a_batch)["loss"].item())
+
+
+@pytest.mark.parametrize("section", [DiceCESection(), MissingLabelDiceSection(kind="missing_label_dice")])
+def test_a_network_of_several_outputs_is_refused_in_a_sentence(
+    section: LossSection, a_batch: Batch, scores: torch.Tensor
+) -> None:
+    with pytest.raises(ValueError, match="gives several outputs in training"):
+        section.build(scores.shape[1])((scores, scores), a_batch)

@@ -14,7 +14,7 @@ import yaml
 
 from medseg.errors import InputError, RecipeError
 from medseg.losses import ThinThickLoss
-from medseg.networks import TSFMUNet
+from medseg.networks import MPUNet, TSFMUNet
 from medseg.training import run_training
 from medseg.training.augmentation import PatchSampler
 from medseg.training.data import PreparedCase
@@ -205,3 +205,19 @@ def test_thin_labels_in_the_training_data_are_named_before_the_first_step(
 def test_the_section_is_written_as_in_a_recipe(a_thin_thick_recipe: dict) -> None:
     again = Recipe.model_validate(yaml.safe_load(yaml.safe_dump(a_thin_thick_recipe)))
     assert again.loss.slice_groups == (2, RATIO)
+
+
+def test_of_a_network_that_gives_probability_maps_the_output_is_judged() -> None:
+    torch.manual_seed(0)
+    network = MPUNet(1, 2, widths=(2, 2, 2, 2, 4, 4), normalise="instance").train()
+    batch = {
+        "image": torch.randn(1, 1, 16, 16, 8),
+        "classes": torch.randint(2, (1, 16, 16, 2)).to(torch.uint8).repeat_interleave(RATIO, 3),
+    }
+    objective = section(weights=(1.0, 1.0, 0.0)).build(2)
+    passes = objective.outputs(network, batch["image"])
+    torch.testing.assert_close(passes.thin.softmax(1), passes.thin.exp(), atol=1e-4, rtol=1e-4)
+    objective(passes, batch)["loss"].backward()
+    trained = {name.split(".")[0] for name, value in network.named_parameters() if value.grad is not None}
+    assert {"decoder", "up", "gates", "maps"} <= trained
+    assert network.maps[-1].weight.grad.abs().sum() > 0

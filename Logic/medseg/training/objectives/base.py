@@ -118,6 +118,19 @@ class LossSection(Section):
         return found
 
 
+def class_scores(outputs: Any) -> Tensor:
+    """Return the outputs of a network that gives one tensor of class scores in training.
+
+    Raises
+    ------
+    ValueError
+        When it gives several outputs, whose meaning the loss does not know.
+    """
+    if isinstance(outputs, Tensor):
+        return outputs
+    raise ValueError("the loss takes class scores alone, and the network gives several outputs in training")
+
+
 def centred(target: Tensor, spatial: Sequence[int]) -> Tensor:
     """Return the central part of ``target`` (..., I, J, K) that has the ``spatial`` size of a network's output.
 

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from medseg.losses import deeply_supervised, marginal_cross_entropy, missing_label_dice
 from medseg.losses.missing_label_dice import BackgroundRule  # noqa: TC001 - pydantic reads it
-from medseg.training.objectives.base import LossSection, Objective, centred
+from medseg.training.objectives.base import LossSection, Objective, centred, class_scores
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,8 +48,9 @@ class DiceCE(Objective):
 
     def forward(self, outputs: Any, batch: Batch) -> dict[str, Tensor]:
         """See :class:`Objective`."""
-        target = centred(batch["classes"], outputs.shape[-3:])[:, None].long()
-        return {"loss": deeply_supervised(outputs, 3, lambda scores: self._loss(scores, target))}
+        scores = class_scores(outputs)
+        target = centred(batch["classes"], scores.shape[-3:])[:, None].long()
+        return {"loss": deeply_supervised(scores, 3, lambda scores: self._loss(scores, target))}
 
 
 class MissingLabelDiceSection(LossSection):
@@ -83,7 +84,7 @@ class MissingLabelDice(Objective):
 
     def forward(self, outputs: Any, batch: Batch) -> dict[str, Tensor]:
         """See :class:`Objective`."""
-        section, annotated = self._section, batch["annotated"]
+        section, annotated, outputs = self._section, batch["annotated"], class_scores(outputs)
         if section.missing == "background":
             annotated = annotated.new_ones(annotated.shape)
         target = centred(batch["classes"], outputs.shape[-3:])

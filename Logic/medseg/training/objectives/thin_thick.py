@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 Weight = Annotated[float, Field(ge=0)]
 
+_LEAST_PROBABILITY = 1e-6
+
 
 class ThinThickSection(LossSection):
     """The joint loss. Label files lie on thick copies of their images (``medseg thick``), ``ratio`` slices each.
@@ -169,10 +171,10 @@ class ThinThick(Objective):
         name = self._section.features if self._section.weights[2] else None
         with FeatureTap(network, name) if name else contextlib.nullcontext() as tap:
             looks_at_thin = bool(self._section.weights[1] or tap)
-            thin = _finest(network(image)) if looks_at_thin else None
+            thin = _finest(network, network(image)) if looks_at_thin else None
             thin_features = self._maps(tap, image)
             with _slices_further_apart(network, self._section.ratio):
-                thick = _finest(network(self._projection(image, self._axis)))
+                thick = _finest(network, network(self._projection(image, self._axis)))
             return Passes(thin, thick, thin_features, self._maps(tap, image))
 
     def _maps(self, tap: FeatureTap | None, image: Tensor) -> Tensor | None:
@@ -199,7 +201,11 @@ class ThinThick(Objective):
         return {names[name]: value for name, value in parts.items()}
 
 
-def _finest(outputs: Any) -> Tensor:
+def _finest(network: nn.Module, outputs: Any) -> Tensor:
+    """Return the scores of the network's own output: the first of (scores, embeddings), of MPU-Net's maps the last."""
+    if getattr(network, "gives_probabilities", False):
+        output = outputs[-1] if isinstance(outputs, (tuple, list)) else outputs
+        return output.clamp(min=_LEAST_PROBABILITY).log()  # scores whose softmax are the probabilities
     scores = outputs[0] if isinstance(outputs, (tuple, list)) else outputs
     return scores[:, 0] if scores.ndim == 6 else scores
 
