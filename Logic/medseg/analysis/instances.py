@@ -74,7 +74,7 @@ class InstanceResult:
     labelmap
         On the grid of the label map that was given, uint8 or uint16: 1 to n, from the head to the feet.
     labels
-        "<segment> 1" to "<segment> n" with the codes of the segment.
+        "<segment> a", "<segment> b" and so on with the codes of the segment.
     notices
         What the user should know, whole sentences.
     """

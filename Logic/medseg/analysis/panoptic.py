@@ -1,7 +1,7 @@
 """Panoptic quality with the Dice coefficient: how well instances are found, and how well they are drawn.
 
-Section 13 of "Vision transformers for segmenting organs and tissues in CT scans of arbitrary imaging ranges" (Melander
-and Thånell, Lund 2024): a predicted instance p and a true one g match when Dice(p, g) > 0.5;
+Source: the metrics of "Vision transformers for segmenting organs and tissues in CT scans of arbitrary imaging ranges"
+(Melander and Thånell, Lund 2024): a predicted instance p and a true one g match when Dice(p, g) > 0.5;
 ``SQ`` = mean Dice of the matches, ``RQ = TP / (TP + FP/2 + FN/2)``, ``PQ = SQ * RQ``.
 
 Dice above 0.5 is an IoU above 1/3 only, so it does not make matches unique as an IoU above 0.5 does: a rib that the

@@ -1,8 +1,8 @@
 """Remove what is too small to be an organ or a bone, but for what the range of the scan may have cut.
 
-Section 11 of "Vision transformers for segmenting organs and tissues in CT scans of arbitrary imaging ranges" (Melander
-and Thånell, Lund 2024). The paper counts voxels of a grid that differs between patients; thresholds in mm³ are ours.
-Arrays have the slices first, head or feet at slice 0.
+Source: the rules for small objects of "Vision transformers for segmenting organs and tissues in CT scans of arbitrary
+imaging ranges" (Melander and Thånell, Lund 2024). The paper counts voxels of a grid that differs between patients;
+thresholds in mm³ are ours. Arrays have the slices first, head or feet at slice 0.
 """
 
 from __future__ import annotations

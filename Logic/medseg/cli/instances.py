@@ -64,7 +64,7 @@ def instances(
     ] = True,
     statistics: Annotated[Path | None, typer.Option(help="Write the volumes to this .csv file.")] = None,
 ) -> None:
-    """Split one segment into its instances, "<segment> 1" to "n" from the head to the feet."""
+    """Split one segment into its instances, "<segment> a", "b" and so on from the head to the feet."""
     from medseg.analysis import SplitOptions
     from medseg.cli.cases import OUTPUT_ENDINGS, Case, outputs_for
     from medseg.cli.console import Bar, remarks, results

@@ -2,8 +2,8 @@
 
 Source: D. Guo and D. Terzopoulos, "A Transformer-Based Network for Anisotropic 3D Medical Image Segmentation"
 (conference poster; full paper ICPR 2020). The poster gives the attention formula, the positional encoding and the
-statement that the new feature map of a slice is the weighted sum of the feature maps of the stack. Everything else
-(heads, projections, residuals, normalisation) is not given in the paper and is our choice.
+statement that the new feature map of a slice is the weighted sum of its own and of its neighbours'. That all slices of
+a stack are neighbours, and everything else (heads, projections, residuals, normalisation), is our choice.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ class InstanceGroupSection(Section):
     connectivity: Literal[6, 26] = 6
     minimum_voxels: Annotated[int, Field(ge=0)] = 0
     minimum_mm3: Annotated[float, Field(ge=0)] = 0.0
+    remainder: Literal["remove", "keep", "nearest"] = "remove"
     name: str = ""
 
 

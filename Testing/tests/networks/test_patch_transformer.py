@@ -107,19 +107,6 @@ def test_a_layer_is_attention_then_feed_forward_each_with_residual_and_then_laye
     torch.testing.assert_close(network.encode(tokens)[0], expected, atol=1e-4, rtol=1e-4)
 
 
-def test_attention_with_known_scores_gives_the_weights_computed_by_hand() -> None:
-    attention = nn.MultiheadAttention(2, 1, bias=False, batch_first=True)
-    with torch.no_grad():
-        attention.in_proj_weight.copy_(torch.eye(2).repeat(3, 1))
-        attention.out_proj.weight.copy_(torch.eye(2))
-    tokens = torch.tensor([[[1.0, 0.0], [0.0, 2.0]]])
-    found, weights = attention(tokens, tokens, tokens)
-    first, second = math.exp(1 / math.sqrt(2)), math.exp(4 / math.sqrt(2))
-    assert weights[0, 0, 0].item() == pytest.approx(first / (first + 1), abs=1e-6)
-    assert weights[0, 1, 1].item() == pytest.approx(second / (second + 1), abs=1e-6)
-    assert found[0, 0].tolist() == pytest.approx([first / (first + 1), 2 / (first + 1)], abs=1e-6)
-
-
 def test_a_block_in_training_gives_its_centre_patch_or_all_of_it() -> None:
     blocks = a_volume(6, 6, 6, batch=4)
     for predict, size in {"centre": 2, "flatten": 2, "all": 6}.items():
@@ -247,5 +234,7 @@ def test_it_runs_in_the_sliding_window_pipeline() -> None:
     with torch.inference_mode():
         expected = network(torch.from_numpy(volume.array_ijk.copy())[None, None]).argmax(1)[0]
     np.testing.assert_array_equal(whole.labelmap.array_ijk, expected.numpy())
-    windows = segment([volume], package_of(classes=3, window=(8, 8, 8)), options, network=network)
-    assert (windows.labelmap.array == whole.labelmap.array).mean() > 0.5
+    windows = segment([volume], package_of(classes=3, window=(8, 8, 8), overlap=0.0), options, network=network)
+    with torch.inference_mode():
+        corner = network(torch.from_numpy(volume.array_ijk[:8, :8, :8].copy())[None, None]).argmax(1)[0]
+    np.testing.assert_array_equal(windows.labelmap.array_ijk[:6, :2, :4], corner.numpy()[:6, :2, :4])

@@ -120,7 +120,8 @@ def test_the_second_requirement_looks_at_the_mean_over_the_group() -> None:
     parts = ThinThickLoss(2, weights=(0, 1, 0))(scores, None, torch.ones(1, 1, 1, 1, dtype=torch.uint8))
     expected = -math.log(0.6) + 1 - 2 * 0.6 / (0.6 + 1)
     assert parts["loss"].item() == pytest.approx(expected, abs=1e-5)
-    assert parts["thin"] is not None
+    assert parts["thin"].item() == pytest.approx(expected, abs=1e-5)
+    assert "thick" not in parts
 
 
 def test_the_parts_are_added_with_their_weights() -> None:
