@@ -1,24 +1,31 @@
 """Networks, one architecture a file, and the allow-list from which model packages may choose."""
 
 from medseg.networks.inter_slice import InterSliceTransformer, positional_encoding
+from medseg.networks.lapirn import ConditionalLapIRN
 from medseg.networks.mpunet import MPUNet
 from medseg.networks.patch_transformer import ConvFreeTransformer
 from medseg.networks.published_unet import MPUNetBaseline
+from medseg.networks.registration_network import RegistrationNetwork, VoxelMorph
 from medseg.networks.registry import build_network
 from medseg.networks.slice_model import SliceModel
+from medseg.networks.tm_dca import TMDCA
 from medseg.networks.tsfmunet import TSFMUNet
 from medseg.networks.two_headed_swin_unetr import TwoHeadedSwinUNETR
 from medseg.networks.unet3d import UNet3D
 
 __all__ = [
+    "TMDCA",
+    "ConditionalLapIRN",
     "ConvFreeTransformer",
     "InterSliceTransformer",
     "MPUNet",
     "MPUNetBaseline",
+    "RegistrationNetwork",
     "SliceModel",
     "TSFMUNet",
     "TwoHeadedSwinUNETR",
     "UNet3D",
+    "VoxelMorph",
     "build_network",
     "positional_encoding",
 ]
