@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,9 @@ from medseg.errors import WriteError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+REPLACE_SECONDS = 2.0 if os.name == "nt" else 0.0
+"""How long a file is waited for that cannot be replaced: on Windows one that another process is just reading."""
 
 
 def user_folder() -> Path:
@@ -54,7 +58,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     temporary = folder / path.name
     try:
         yield temporary
-        temporary.replace(path)
+        _replace(temporary, path)
     except OSError as error:
         raise write_error(path, error) from error
     finally:
@@ -63,3 +67,13 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
                 leftover.unlink()
         with contextlib.suppress(OSError):
             folder.rmdir()
+
+
+def _replace(source: Path, target: Path) -> None:
+    deadline = time.monotonic() + REPLACE_SECONDS
+    while time.monotonic() < deadline:
+        with contextlib.suppress(PermissionError):
+            source.replace(target)
+            return
+        time.sleep(0.05)
+    source.replace(target)

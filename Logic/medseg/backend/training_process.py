@@ -13,7 +13,6 @@ import os
 import subprocess
 import tempfile
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -31,9 +30,6 @@ CONSOLE = "console.log"
 
 NOTE = "NOTE "
 """How a line of the process begins that the user should read."""
-
-FORGOTTEN_SECONDS = 900.0
-"""A run of another computer that has not written for so long is taken for dead (our choice)."""
 
 _CONSOLE_TAIL_BYTES = 20_000
 
@@ -168,14 +164,12 @@ class TrainingProcess:
             state = self._own_state()
             if state is None:
                 return self._before_the_first_state(exit_code)
-            alive: bool | None = exit_code is None
+            alive = exit_code is None
         else:
             state = read_state(self.output)
             if state is None:
                 return TrainingStatus("none")
             alive = state.alive
-        if alive is None:
-            alive = state.state == "running" and _seconds_since(state.updated) < FORGOTTEN_SECONDS
         return self._status(state, alive=alive)
 
     def _status(self, state: RunState, *, alive: bool) -> TrainingStatus:
@@ -363,11 +357,3 @@ def _signature(path: Path) -> tuple[int, ...]:
 def _existing(output: Path, name: str | None) -> Path | None:
     path = output / name if name else None
     return path if path is not None and path.exists() else None
-
-
-def _seconds_since(time: str) -> float:
-    try:
-        then = datetime.fromisoformat(time)
-    except ValueError:
-        return float("inf")
-    return (datetime.now(timezone.utc) - then).total_seconds()

@@ -3,37 +3,31 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
+import tempfile
 import zipfile
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from torch import nn
+
+from medseg.errors import InputError, ModelError, RecipeError, TrainingError
 from medseg.files import atomic_path, write_error
-from medseg.models import (
-    FitInPlane,
-    InputSlot,
-    Measured,
-    Normalize,
-    Postprocessing,
-    Preprocessing,
-    ScalePercentiles,
-    ScaleRange,
-    Window,
-    write_package,
-)
+from medseg.labels import Label, LabelTable
+from medseg.labels.codes import ANATOMICAL_STRUCTURE
+from medseg.models import InputSlot, Measured, Postprocessing, Preprocessing, write_package
 from medseg.models.placing import folder_beside, replace_folder
 from medseg.segmentation.stacks import stacking_axis
 from medseg.training.card import training_card
 from medseg.training.evaluation import figures, mean_of_means
+from medseg.training.module import START_ANOTHER, all_finite
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
-    from torch import nn
-
-    from medseg.labels import LabelTable
     from medseg.training.evaluation import CaseResult
-    from medseg.training.recipe import IntensityStep, Recipe
+    from medseg.training.recipe import Recipe
 
 PICTURE = "preview.png"
 """The picture of a package, beside its card."""
@@ -41,14 +35,7 @@ PICTURE = "preview.png"
 
 def preprocessing_of(recipe: Recipe) -> Preprocessing:
     """Return the recipe's preprocessing as the package that it leads to will have it."""
-    section = recipe.preprocessing
-    fit = section.fit_in_plane
-    return Preprocessing(
-        section.orientation,
-        section.spacing,
-        tuple(_step(step) for step in section.intensity),
-        None if fit is None else FitInPlane(fit.size, fit.threshold, fit.largest_component),
-    )
+    return recipe.preprocessing.build()
 
 
 def export_package(
@@ -73,8 +60,16 @@ def export_package(
     ``spacings`` are those of the training cases on the network's grid (mm); of a network that stacks slices the package
     carries the range of their distances. ``kept_aside`` names the cases that were not trained on, ``picture`` is a PNG
     for the card, and ``epochs`` says how far a run has come that was not finished.
+
+    Raises
+    ------
+    TrainingError
+        When the weights are not finite.
     """
     about = recipe.package
+    weights = network.state_dict()
+    if not all_finite(weights.values()):
+        raise TrainingError("The weights are not finite; no package was written.", advice=START_ANOTHER)
     write_package(
         folder,
         name=about.name,
@@ -87,8 +82,8 @@ def export_package(
         network_target=recipe.network.target,
         network_arguments=recipe.network.arguments,
         preprocessing=preprocessing_of(recipe),
-        window=Window(recipe.window.size, recipe.window.overlap),
-        state_dict=network.state_dict(),
+        window=recipe.window.build(),
+        state_dict=weights,
         postprocessing=Postprocessing(about.largest_component, about.fill_holes),
         instances=about.instances.build() if about.instances else None,
         slice_spacing_range=slice_spacings_of(recipe, spacings),
@@ -118,22 +113,45 @@ def export_package(
     return folder
 
 
+def check_package(recipe: Recipe, path: Path) -> None:
+    """Write the package that the recipe ``path`` leads to as a trial, without weights.
+
+    What :mod:`medseg.models` would refuse after hours of training it refuses now, by its own rules.
+
+    Raises
+    ------
+    RecipeError
+        When it refuses the package.
+    """
+    about = recipe.package
+    values = {1}
+    if about.instances is not None:
+        values |= {*about.instances.build().values, *about.instances.minimum_mm3}
+    # Which labels there are is not known yet, and so not how many channels the network has.
+    arguments = {name: value for name, value in recipe.network.arguments.items() if name != "out_channels"}
+    network = recipe.network.model_copy(update={"arguments": arguments})
+    with tempfile.TemporaryDirectory(prefix="medseg-") as folder:
+        try:
+            labels = LabelTable(
+                Label(value, f"label {value}", (0, 0, 0), ANATOMICAL_STRUCTURE, ANATOMICAL_STRUCTURE)
+                for value in values
+            )
+            trial = recipe.model_copy(update={"network": network})
+            export_package(nn.Module(), trial, labels, Path(folder, "package"))
+        except (InputError, ModelError) as error:
+            where = rf"(( in 'medseg')? in configs/\w+\.json of the | \()?model package {re.escape(folder)}\S*"
+            raise RecipeError(
+                f"The recipe {path} leads to a model package that MedSeg would not take:"
+                f" {re.sub(where, '', error.message)}",
+                advice="Correct it and start again; the texts of a package have a greatest length.",
+            ) from error
+
+
 def slice_spacings_of(recipe: Recipe, spacings: Sequence[tuple[float, float, float]]) -> tuple[float, float] | None:
     """Return the least and the largest distance of slices (mm), ``None`` for a network that does not stack slices."""
     axis = stacking_axis(recipe.network.target, recipe.network.arguments)
     along = [] if axis is None else [spacing[axis] for spacing in spacings]
     return (min(along), max(along)) if along else None
-
-
-def _step(step: IntensityStep) -> Any:
-    arguments = step.model_dump(exclude={"kind"})
-    kinds: dict[str, tuple[Any, tuple[str, ...]]] = {
-        "scale_range": (ScaleRange, ("a_min", "a_max", "b_min", "b_max", "clip")),
-        "normalize": (Normalize, ("mean", "std", "nonzero")),
-        "scale_percentiles": (ScalePercentiles, ("lower", "upper", "b_min", "b_max", "clip")),
-    }
-    kind, names = kinds[step.kind]
-    return kind(**{name: arguments[name] for name in names})
 
 
 def metrics_of(results: Sequence[CaseResult], labels: LabelTable) -> dict[str, float]:

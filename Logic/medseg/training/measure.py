@@ -5,25 +5,51 @@ In the training process the peak of memory would be that of training, and everyt
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 from medseg.models import Measured, read_package
+from medseg.progress import NO_PROGRESS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from medseg.progress import Progress
 
-def measure_cost(package: Path, images: Sequence[Path]) -> Measured | None:
-    """Segment a case once with ``package`` on the CPU and return seconds and memory; ``None`` when that failed."""
+_LOG = logging.getLogger(__name__)
+
+MOST_SECONDS = 1800.0
+"""How long the one run may take (our choice); the package can do without its cost."""
+
+_POLL_SECONDS = 0.2
+
+
+def measure_cost(package: Path, images: Sequence[Path], progress: Progress = NO_PROGRESS) -> Measured | None:
+    """Segment a case once with ``package`` on the CPU and return seconds and memory.
+
+    ``None`` when that failed or took longer than :data:`MOST_SECONDS`.
+
+    Raises
+    ------
+    Cancelled
+        When somebody asked to stop, through ``progress``.
+    """
     command = [sys.executable, "-m", "medseg.training.measure", str(package), *(str(image) for image in images)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    if result.returncode:
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(command, stdin=quiet, stdout=subprocess.PIPE, stderr=quiet, text=True) as process:
+        try:
+            said = _awaited(process, progress)
+        finally:
+            process.kill()
+    if process.returncode or not said:
         return None
-    found = json.loads(result.stdout.splitlines()[-1])
+    found = json.loads(said.splitlines()[-1])
     return Measured(
         seconds_cpu=found["seconds"],
         memory_mb_cpu=found["memory_mb"],
@@ -32,10 +58,19 @@ def measure_cost(package: Path, images: Sequence[Path]) -> Measured | None:
     )
 
 
+def _awaited(process: subprocess.Popen[str], progress: Progress) -> str:
+    """Return what the process has said at its end, or nothing after the longest time."""
+    deadline = time.monotonic() + MOST_SECONDS
+    while time.monotonic() < deadline:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.communicate(timeout=_POLL_SECONDS)[0]
+        progress.check()
+    _LOG.warning("The cost of a run was not measured: it took more than %.0f minutes.", MOST_SECONDS / 60)
+    return ""
+
+
 def main(arguments: list[str]) -> None:
     """Print one line of JSON: seconds of a run without imports, peak memory above the loaded model in MB."""
-    import time
-
     from medseg.device import peak_memory
     from medseg.models import load_network
     from medseg.segmentation import SegmentOptions, segment

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import lightning
 import torch
@@ -17,7 +17,7 @@ from medseg.training.batches import noise_batch, tell_spacing
 from medseg.training.compiling import compile_in_place, layout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from medseg.labels import LabelTable
@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 
 _MOST_SCORES = 1 << 31
 """Bytes of class scores of a validation volume that a GPU holds; larger ones are put together in main memory."""
+
+START_ANOTHER = (
+    "Lower optimisation.learning_rate or set optimisation.precision to '32', then start again with another output"
+    " folder, or with --no-resume."
+)
+"""What to do about numbers that are not finite; such a recipe does not go on with the checkpoint that is there."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,7 @@ class TrainingModule(lightning.LightningModule):
         self._found: dict[int, tuple[float, list[float]]] = {}
         self._averaged_at = 0
         self._compiled = False
+        self._batch: Batch | None = None
         self.parts: tuple[str, ...] = ()
         """The parts of the loss that are logged."""
         self.last_validation: Validation | None = None
@@ -99,20 +106,38 @@ class TrainingModule(lightning.LightningModule):
         losses = self._objective(self._objective.outputs(self.network, image), batch)
         loss = losses.pop("loss")
         if not torch.isfinite(loss):
-            suffix = f"_{self.global_rank}" if self.global_rank else ""
-            path = self._output / f"bad_batch{suffix}.pt"
-            tensors = {name: tensor.cpu() for name, tensor in batch.items() if isinstance(tensor, Tensor)}
-            torch.save({**tensors, "step": self.global_step}, path)
-            raise TrainingError(
-                f"The loss is not a number at step {self.global_step}; the batch is saved in {path}.",
-                advice="Lower optimisation.learning_rate or set optimisation.precision to '32', then start again.",
-            )
+            self._stop_at(batch, "loss is not a number")
+        self._batch = batch
         several = self.trainer.world_size > 1
         self.log("loss", loss, prog_bar=True, on_step=True, on_epoch=True, sync_dist=several)
         self.parts = tuple(losses)
         parts = {name: value.detach() for name, value in losses.items()}
         self.log_dict(parts, on_step=False, on_epoch=True, sync_dist=several)
         return loss
+
+    def on_after_backward(self) -> None:
+        """Stop the run at a gradient that is not finite, before it changes a weight; a scaler skips such a step."""
+        batch, self._batch = self._batch, None
+        gradients = (value.grad for value in self.network.parameters() if value.grad is not None)
+        if batch is not None and self.trainer.scaler is None and not all_finite(gradients):
+            self._stop_at(batch, "gradient is not finite")
+
+    def _stop_at(self, batch: Batch, what: str) -> NoReturn:
+        suffix = f"_{self.global_rank}" if self.global_rank else ""
+        path = self._output / f"bad_batch{suffix}.pt"
+        tensors = {name: tensor.cpu() for name, tensor in batch.items() if isinstance(tensor, Tensor)}
+        torch.save({**tensors, "step": self.global_step}, path)
+        raise TrainingError(
+            f"The {what} at step {self.global_step}; the batch is saved in {path}.", advice=START_ANOTHER
+        )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the checkpoint before rather than one that no run could go on from."""
+        if not all_finite(checkpoint["state_dict"].values()):
+            raise TrainingError(
+                f"The weights are not finite after epoch {self.current_epoch + 1}; the checkpoint was not written.",
+                advice=START_ANOTHER,
+            )
 
     def on_train_batch_end(self, _outputs: Any, _batch: Any, _index: int) -> None:
         """Move the average towards the new weights; early on faster, so that it forgets the random start."""
@@ -205,6 +230,15 @@ class TrainingModule(lightning.LightningModule):
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def all_finite(tensors: Iterable[Tensor]) -> bool:
+    """Return whether no number in ``tensors`` is infinite or not a number; asks the device once where that is so."""
+    numbers = [tensor.detach() for tensor in tensors if tensor.is_floating_point()]
+    # A sum takes a twentieth of the time that looking at each number takes, and only ever errs by overflowing.
+    if not numbers or bool(torch.stack([tensor.sum().isfinite() for tensor in numbers]).all()):
+        return True
+    return all(bool(tensor.isfinite().all()) for tensor in numbers)
 
 
 def _layers_with_memory(network: nn.Module) -> Iterator[nn.Module]:

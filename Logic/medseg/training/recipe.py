@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
+from collections.abc import Callable  # noqa: TC003 - pydantic reads it
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from medseg.errors import RecipeError
+from medseg.errors import InputError, RecipeError
+from medseg.models import FitInPlane, IntensityStep, Normalize, Preprocessing, ScalePercentiles, ScaleRange, Window
+from medseg.models.reading import NAME
 from medseg.training.elastic_affine import ElasticAffineSection  # noqa: TC001 - pydantic reads it
+from medseg.training.export import check_package
 from medseg.training.instances import InstancesSection, check_instance_labels
 from medseg.training.objectives import AnyLoss, DiceCESection
 from medseg.training.section import Section
+
+_Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class AnnotationTable(Section):
@@ -91,20 +96,64 @@ class NetworkSection(Section):
     arguments: dict[str, Any] = Field(default_factory=dict)
 
 
-class IntensityStep(Section):
-    """One step of intensity preprocessing; the names are those of :mod:`medseg.models.intensity`."""
+def _as_packages_have_it(build: Callable[[], object]) -> None:
+    """Let :mod:`medseg.models` judge by its own rules what a package will hold; pydantic adds the place."""
+    try:
+        build()
+    except InputError as error:
+        raise ValueError(str(error).removesuffix("Correct the model.").rstrip(". ")) from error
 
-    kind: Literal["scale_range", "normalize", "scale_percentiles"]
-    a_min: float | None = None
-    a_max: float | None = None
-    b_min: float | None = None
-    b_max: float | None = None
-    lower: float | None = None
-    upper: float | None = None
+
+class IntensitySection(Section):
+    """One step of intensity preprocessing: :attr:`step`, with its keys."""
+
+    step: ClassVar[Callable[..., IntensityStep]]
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> IntensitySection:
+        _as_packages_have_it(self.build)
+        return self
+
+    def build(self) -> IntensityStep:
+        """Return the step as the model package takes it."""
+        return type(self).step(**self.model_dump(exclude={"kind"}))
+
+
+class ScaleRangeSection(IntensitySection):
+    """``scale_range``: see :class:`medseg.models.ScaleRange`."""
+
+    step = ScaleRange
+    kind: Literal["scale_range"]
+    a_min: float
+    a_max: float
+    b_min: float
+    b_max: float
+    clip: bool = False
+
+
+class ScalePercentilesSection(IntensitySection):
+    """``scale_percentiles``: see :class:`medseg.models.ScalePercentiles`."""
+
+    step = ScalePercentiles
+    kind: Literal["scale_percentiles"]
+    lower: float
+    upper: float
+    b_min: float
+    b_max: float
+    clip: bool = False
+
+
+class NormalizeSection(IntensitySection):
+    """``normalize``: see :class:`medseg.models.Normalize`."""
+
+    step = Normalize
+    kind: Literal["normalize"]
     mean: float | None = None
     std: float | None = None
     nonzero: bool = False
-    clip: bool = False
+
+
+AnyIntensity = Annotated[ScaleRangeSection | ScalePercentilesSection | NormalizeSection, Field(discriminator="kind")]
 
 
 class FitInPlaneSection(Section):
@@ -121,17 +170,16 @@ class PreprocessingSection(Section):
     With ``fit_in_plane`` the body decides the voxel size along I and J, whose spacing is null then.
     """
 
-    orientation: Annotated[str, Field(pattern=r"^[RLAPSI]{3}$")] = "RAS"
+    orientation: str = "RAS"
     spacing: tuple[float | None, float | None, float | None]
-    intensity: tuple[IntensityStep, ...]
+    intensity: tuple[AnyIntensity, ...]
     fit_in_plane: FitInPlaneSection | None = None
 
-    @field_validator("spacing")
+    @field_validator("orientation", "spacing")
     @classmethod
-    def _positive(cls, spacing: tuple[float | None, ...]) -> tuple[float | None, ...]:
-        if any(value is not None and not value > 0 for value in spacing):
-            raise ValueError("must be positive millimetres, or null to keep the scan's own spacing")
-        return spacing
+    def _makes_sense(cls, value: Any, info: ValidationInfo) -> Any:
+        _as_packages_have_it(lambda: Preprocessing(**{str(info.field_name): value}))
+        return value
 
     @model_validator(mode="after")
     def _one_size_in_the_plane(self) -> PreprocessingSection:
@@ -139,12 +187,38 @@ class PreprocessingSection(Section):
             raise ValueError("with fit_in_plane the first two spacings must be null")
         return self
 
+    def build(self) -> Preprocessing:
+        """Return the section as the model package takes it."""
+        fit = self.fit_in_plane
+        return Preprocessing(
+            self.orientation,
+            self.spacing,
+            tuple(step.build() for step in self.intensity),
+            None if fit is None else FitInPlane(fit.size, fit.threshold, fit.largest_component),
+        )
+
 
 class WindowSection(Section):
     """The window that the network sees, in voxels along I, J, K, in training and in use."""
 
-    size: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
-    overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    size: tuple[int, int, int]
+    overlap: float = 0.5
+
+    @field_validator("size")
+    @classmethod
+    def _has_a_size(cls, size: tuple[int, int, int]) -> tuple[int, int, int]:
+        _as_packages_have_it(lambda: Window(size))
+        return size
+
+    @field_validator("overlap")
+    @classmethod
+    def _can_be_blended(cls, overlap: float) -> float:
+        _as_packages_have_it(lambda: Window((1, 1, 1), overlap))
+        return overlap
+
+    def build(self) -> Window:
+        """Return the section as the model package takes it."""
+        return Window(self.size, self.overlap)
 
 
 class AugmentationSection(Section):
@@ -174,7 +248,7 @@ class AugmentationSection(Section):
     noise_random_std: bool = True
     smooth_probability: Annotated[float, Field(ge=0, le=1)] = 0.2
     gamma_probability: Annotated[float, Field(ge=0, le=1)] = 0.4
-    gamma: tuple[float, float] = (0.7, 1.5)
+    gamma: tuple[_Positive, _Positive] = (0.7, 1.5)
     gamma_keeps_moments: bool = True
     histogram_shift_probability: Annotated[float, Field(ge=0, le=1)] = 0.0
     histogram_control_points: Annotated[int, Field(ge=3)] = 10
@@ -182,6 +256,13 @@ class AugmentationSection(Section):
     low_resolution_probability: Annotated[float, Field(ge=0, le=1)] = 0.15
     intensity_shift: Annotated[float, Field(ge=0)] = 0.15
     intensity_scale: Annotated[float, Field(ge=0, lt=1)] = 0.15
+
+    @field_validator("gamma")
+    @classmethod
+    def _rising(cls, limits: tuple[float, float]) -> tuple[float, float]:
+        if limits[0] > limits[1]:
+            raise ValueError("must be the smallest and the largest value, in this order")
+        return limits
 
 
 class OptimisationSection(Section):
@@ -240,7 +321,7 @@ class PackageSection(Section):
     it); ``case_names`` lets the card name the cases, which may be the names of patients.
     """
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+    name: Annotated[str, Field(pattern=f"^({NAME.pattern})$")]
     version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")]
     title: str
     description: str
@@ -331,12 +412,13 @@ def read_recipe(path: str | Path) -> Recipe:
             advice="Give the path of a YAML file; the project's own recipes are in Resources/recipes.",
         ) from error
     try:
-        content = yaml.safe_load(text)
+        content = yaml.load(text, _Loader)  # noqa: S506 - it is a safe one
     except yaml.YAMLError as error:
-        where = re.sub(r"\s+", " ", str(getattr(error, "problem_mark", "")))
+        mark = getattr(error, "problem_mark", None)
+        where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise RecipeError(
-            f"The recipe {path} is not valid YAML: {getattr(error, 'problem', error)} {where}.".replace(" .", "."),
-            advice="Check indentation and quotes at that line.",
+            f"The recipe {path} is not valid YAML: {getattr(error, 'problem', error)}{where}.",
+            advice="Check keys, values, indentation and quotes at that line.",
         ) from error
     if not isinstance(content, dict):
         raise RecipeError(f"The recipe {path} is empty or not a table of keys.", advice="Start from a bundled recipe.")
@@ -348,7 +430,31 @@ def read_recipe(path: str | Path) -> Recipe:
             f"The recipe {path} has wrong keys: {wrong}.", advice="Correct them and start again."
         ) from error
     check_instance_labels(recipe)
+    check_package(recipe, path)
     return recipe
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses what YAML's own safe loader takes silently or breaks at, with its place."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """Refuse a key that is there twice, of which the last would win."""
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            name = (key.tag, str(key.value))
+            if name in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"'{key.value}' is there twice", key.start_mark)
+            seen.add(name)
+        return node
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """Refuse a value that is not what it looks like, such as a date of a month that there is not."""
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, KeyError, AttributeError) as error:
+            problem = f"'{node.value}' cannot be read: {error}"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
 
 
 def _sentence(detail: Any) -> str:
@@ -358,4 +464,9 @@ def _sentence(detail: Any) -> str:
         return f"'{place}' is not a key that a recipe knows"
     if detail["type"] == "missing":
         return f"'{place}' is missing"
-    return f"'{place}': {message} (found {detail['input']!r})"
+    if detail["type"] == "union_tag_not_found":
+        return f"'{place}.kind' is missing"
+    if detail["type"] == "union_tag_invalid":
+        return f"'{place}.kind': must be one of {detail['ctx']['expected_tags']} (found '{detail['ctx']['tag']}')"
+    found = "" if isinstance(detail["input"], dict) else f" (found {detail['input']!r})"
+    return f"'{place}': {message}{found}"

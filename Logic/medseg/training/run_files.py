@@ -2,14 +2,22 @@
 
 They lie in the run's output folder. Nothing but Python's own library is needed to read them, so that a panel can draw
 live curves without torch.
+
+The first file is also the run's heartbeat: a thread of the process that writes it touches it every ten seconds. What
+has not been touched for two minutes counts as ended, whatever process has its number. So does a run whose computer is
+suspended, or whose process is paused, for that long; it counts as alive again ten seconds after it goes on. Whoever
+has started another run in the folder meanwhile has two of them there. Computers that share a folder must agree on the
+time to within a minute.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import socket
+import threading
 import time
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timezone
@@ -20,6 +28,9 @@ from medseg.files import atomic_path
 
 STATE, PROGRESS, STOP = "state.json", "progress.jsonl", "stop"
 
+HEARTBEAT_SECONDS, SILENT_SECONDS = 10.0, 120.0
+"""Between two signs of life of a run; how long it may give none and still be alive."""
+
 _FORMAT = 1
 _LEAST_SECONDS = 1.0
 """Between two states of the same stage: a network folder is not to be written at every step."""
@@ -28,7 +39,7 @@ _STOP_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class RunState:
-    """Where a run is; ``state.json`` holds exactly these fields and ``format``.
+    """Where a run is; ``state.json`` holds ``format`` and exactly these fields, but for ``silent_seconds``.
 
     Attributes
     ----------
@@ -56,6 +67,8 @@ class RunState:
         Relative to the output folder; ``None`` until written.
     exported
         The absolute path of what ``--export`` asked for; ``None`` until written.
+    silent_seconds
+        How long ago the run gave its last sign of life when the file was read: the age of the file.
     """
 
     state: Literal["running", "finished", "failed", "cancelled"] = "running"
@@ -77,23 +90,24 @@ class RunState:
     package: str | None = None
     exported: str | None = None
     report: str | None = None
+    silent_seconds: float = 0.0
 
     @property
-    def alive(self) -> bool | None:
-        """Whether the run's process exists; ``None`` when it ran on another machine."""
-        if self.state != "running":
+    def alive(self) -> bool:
+        """Whether another process than this one works on the run: its heart beats and, on this machine, it exists."""
+        if self.state != "running" or self.silent_seconds > SILENT_SECONDS:
             return False
-        if self.host != socket.gethostname():
-            return None
-        return _exists(self.pid)
+        return self.host != socket.gethostname() or (self.pid != os.getpid() and _exists(self.pid))
 
 
 def read_state(output: Path) -> RunState | None:
     """Return the state of the run in ``output``; ``None`` when there is none that can be read."""
     try:
+        silent = time.time() - (output / STATE).stat().st_mtime
         content = json.loads((output / STATE).read_text(encoding="utf-8"))
         known = {field.name for field in fields(RunState)}
-        return RunState(**{name: value for name, value in content.items() if name in known})
+        given = {name: value for name, value in content.items() if name in known}
+        return RunState(**{**given, "silent_seconds": silent})
     except (OSError, ValueError, AttributeError, TypeError):
         return None
 
@@ -136,6 +150,7 @@ class RunFiles:
         self._output, self._writes = output, writes
         self._written = self._looked = -math.inf
         self._stop = self._begun = False
+        self._ended = threading.Event()
         now = _now()
         self._state = RunState(pid=os.getpid(), host=socket.gethostname(), started=now, updated=now)
 
@@ -145,10 +160,16 @@ class RunFiles:
         return self._state
 
     def start(self) -> None:
-        """Write the first state; an old request to stop does not hold for this run."""
+        """Write the first state and let the heart beat; an old request to stop does not hold for this run."""
         if self._writes:
             (self._output / STOP).unlink(missing_ok=True)
             self.update()
+            threading.Thread(target=self._beat, name="medseg-heartbeat", daemon=True).start()
+
+    def _beat(self) -> None:
+        while not self._ended.wait(HEARTBEAT_SECONDS):
+            with contextlib.suppress(OSError):
+                os.utime(self._output / STATE)
 
     def update(self, **changes: Any) -> None:
         """Take over ``changes`` (fields of :class:`RunState`) and write them, unless the last writing was just now."""
@@ -164,8 +185,10 @@ class RunFiles:
         if not self._writes:
             return
         self._written = time.monotonic()
+        content = {"format": _FORMAT, **asdict(self._state)}
+        del content["silent_seconds"]
         with atomic_path(self._output / STATE) as path:
-            path.write_text(_json({"format": _FORMAT, **asdict(self._state)}, indent=1), encoding="utf-8")
+            path.write_text(_json(content, indent=1), encoding="utf-8")
 
     def stop_requested(self) -> bool:
         """Return whether somebody asked the run to stop, looking at most twice a second."""
@@ -176,6 +199,7 @@ class RunFiles:
 
     def end(self, state: Literal["finished", "failed", "cancelled"], message: str, advice: str = "") -> None:
         """Write the last state, and the last line of the progress when this run has begun it."""
+        self._ended.set()
         if not self._writes:
             return
         done: dict[str, Any] = {"stage": "done", "fraction": 1.0} if state == "finished" else {}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import lightning
 import torch
 
-from medseg.errors import MedSegError, ModelError, RecipeError, TrainingError
+from medseg.errors import DeviceMemoryError, MedSegError, ModelError, RecipeError, TrainingError
 from medseg.files import atomic_path
 from medseg.labels import LabelTable, read_labels
 from medseg.networks import build_network
@@ -102,26 +102,31 @@ def try_network(network: nn.Module, recipe: Recipe, labels: LabelTable, device: 
     ------
     RecipeError
         When they do not take the recipe's window, or the network gives something else than a score for each class.
+    DeviceMemoryError
+        When the GPU's memory is too small.
     """
     size, classes = recipe.window.size, labels.values[-1] + 1
     window = " x ".join(map(str, size))
-    with torch.random.fork_rng(), torch.no_grad():
-        batch = noise_batch(recipe, classes, device)
-        trial = copy.deepcopy(network).to(device)
-        tell_spacing(trial, batch["spacing"])
-        try:
+    try:
+        with torch.random.fork_rng(), torch.no_grad():
+            batch = noise_batch(recipe, classes, device)
+            trial = copy.deepcopy(network).to(device)
+            tell_spacing(trial, batch["spacing"])
             objective = recipe.loss.build(classes).to(device)
             objective(objective.outputs(trial.train(), batch["image"]), batch)
             tell_spacing(trial, batch["spacing"][:1])
             scores = trial.eval()(batch["image"][:1])
-        except (RuntimeError, ValueError, TypeError, AssertionError, IndexError, KeyError) as error:
-            if isinstance(error, torch.cuda.OutOfMemoryError):
-                raise
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300].rstrip(".")
-            raise RecipeError(
-                f"The network and the loss cannot work on windows of {window} voxels: {reason}.",
-                advice="Correct window.size, network.arguments or loss in the recipe.",
-            ) from error
+    except torch.cuda.OutOfMemoryError as error:
+        raise DeviceMemoryError(
+            "The GPU's memory is too small for this network and window.",
+            advice="Lower optimisation.batch_size or window.size in the recipe.",
+        ) from error
+    except (RuntimeError, ValueError, TypeError, AssertionError, IndexError, KeyError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300].rstrip(".")
+        raise RecipeError(
+            f"The network and the loss cannot work on windows of {window} voxels: {reason}.",
+            advice="Correct window.size, network.arguments or loss in the recipe.",
+        ) from error
     found = tuple((scores if isinstance(scores, torch.Tensor) else scores[0]).shape)
     if found != (1, classes, *size):
         raise RecipeError(
@@ -169,8 +174,15 @@ def write_stamp(output: Path, recipe_path: Path, recipe: Recipe) -> None:
 def stored_recipe(output: Path) -> Recipe | None:
     """Return the recipe of the run in ``output``; ``None`` when there is none that this version understands."""
     try:
-        return Recipe.model_validate(json.loads((output / STAMP).read_text(encoding="utf-8"))["recipe"])
-    except (OSError, ValueError, KeyError):
+        content = json.loads((output / STAMP).read_text(encoding="utf-8"))["recipe"]
+        section = content["preprocessing"]
+        # Earlier versions kept the keys of all kinds of steps in each of them, with these values where they had none.
+        section["intensity"] = [
+            {name: value for name, value in step.items() if value is not None and value is not False}
+            for step in section["intensity"]
+        ]
+        return Recipe.model_validate(content)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

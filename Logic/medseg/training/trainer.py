@@ -193,7 +193,7 @@ def _finish(
         trained_on=len(run.training),
         kept_aside=kept_aside,
         earlier=figures_of_the_start(run.recipe_path.parent, recipe),
-        measured=measure_cost(package, (run.validation or run.training)[0].images),
+        measured=measure_cost(package, (run.validation or run.training)[0].images, run.progress),
         spacings=spacings,
         picture=_picture(run, results),
     )
@@ -225,8 +225,9 @@ def _told(output: Path, hardware: Hardware, progress: Progress) -> Iterator[tupl
     other = read_state(output)
     if hardware.is_first and other is not None and other.alive:
         raise TrainingError(
-            f"A run is going on in {output} (process {other.pid}).",
-            advice="Wait for it, stop it, or choose another output folder.",
+            f"A run is going on in {output} (process {other.pid} on {other.host}).",
+            advice="Wait for it, stop it, or choose another output folder; one that was killed counts as ended after"
+            " two minutes.",
         )
     if hardware.is_first:
         for leftover in output.glob(f"{_HIDDEN}*"):  # what a killed run was writing

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -130,7 +131,8 @@ def test_a_run_of_another_computer_is_believed_while_it_writes(tmp_path: Path, m
     monkeypatch.undo()
     process = TrainingProcess(tmp_path)
     assert process.status().state == "running"
-    monkeypatch.setattr(training_process, "FORGOTTEN_SECONDS", -1.0)
+    then = time.time() - 150.0
+    os.utime(tmp_path / "state.json", (then, then))
     assert process.status().state == "interrupted"
 
 

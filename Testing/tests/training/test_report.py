@@ -100,6 +100,32 @@ def test_a_page_that_cannot_be_drawn_ends_no_run(
     assert read_state(tmp_path / "out").report is None
 
 
+@pytest.mark.usefixtures("a_real_report")
+def test_a_fault_of_the_drawing_is_logged_in_a_line_and_ends_no_run(
+    a_small_recipe: dict,
+    write_recipe,
+    a_training_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ValueError("no such\ncolour")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", broken)
+    a_small_recipe["package"]["picture"] = True
+    result = run_training(write_recipe(a_small_recipe), a_training_folder, tmp_path / "out", device="cpu")
+    assert result.report is None
+    assert read_state(tmp_path / "out").state == "finished"
+    assert not (result.package / "docs" / "preview.png").exists()
+    said = [record.getMessage() for record in caplog.records if record.name == "medseg.training.report"]
+    assert said
+    assert set(said) == {
+        "The report was not drawn (ValueError): no such colour",
+        "The picture of the package was not drawn (ValueError): no such colour",
+    }
+
+
 def test_a_comparison_shows_the_place_of_the_largest_difference() -> None:
     geometry = Geometry.from_spacing((20, 30, 40), (1.0, 1.0, 2.0))
     image = Volume(np.random.default_rng(0).normal(100, 10, geometry.shape).astype(np.float32), geometry)

@@ -9,13 +9,16 @@ import lightning
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.plugins import MixedPrecision
 
+from medseg.errors import TrainingError
 from medseg.networks import build_network
 from medseg.training.cache import CaseCache
 from medseg.training.data import PreparedCase
+from medseg.training.export import export_package
 from medseg.training.fitting import AtomicCheckpoint, Hardware, fit, new_trainer
 from medseg.training.loading import PatchNumbers, TrainingData, unchanged
-from medseg.training.module import TrainingModule
+from medseg.training.module import TrainingModule, all_finite
 from medseg.training.recipe import AugmentationSection, Recipe, read_recipe
 from support.segmentation import label_table
 
@@ -216,3 +219,73 @@ def test_an_interruption_that_ends_as_another_error_is_still_one(a_recipe, a_cac
 
     with pytest.raises(KeyboardInterrupt):
         fitted(a_recipe(), a_cache, tmp_path / "out", HalfWritten())
+
+
+class Poisoning(Callback):
+    """Makes the gradient of a weight infinite, as an overflow in the backward pass does, from the second step on."""
+
+    def on_train_start(self, trainer: lightning.Trainer, module: TrainingModule) -> None:
+        weight = next(module.network.parameters())
+        weight.register_hook(lambda gradient: gradient * (math.inf if trainer.global_step else 1.0))
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run_before_it_changes_a_weight(
+    a_recipe, a_cache: CaseCache, tmp_path: Path
+) -> None:
+    poisoning, recipe = Poisoning(), a_recipe(epochs=1, steps_per_epoch=4, accumulate=2)
+    with pytest.raises(TrainingError, match=r"gradient is not finite at step 1; the batch is saved in .*bad_batch\.pt"):
+        fitted(recipe, a_cache, tmp_path / "out", poisoning)
+    saved = torch.load(tmp_path / "out" / "bad_batch.pt", weights_only=True)
+    assert (saved["step"], saved["image"].shape) == (1, (1, 1, 8, 8, 8))
+    assert not (tmp_path / "out" / "last.ckpt").exists()
+
+
+def test_the_scaler_of_16_bits_deals_with_gradients_that_are_not_finite(
+    a_recipe, a_cache: CaseCache, tmp_path: Path
+) -> None:
+    class Scaled(Callback):
+        def setup(self, trainer: lightning.Trainer, *_: object, **__: object) -> None:
+            trainer.strategy.precision_plugin = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu"))
+
+    class Overflowing(Callback):
+        def on_train_start(self, trainer: lightning.Trainer, module: TrainingModule) -> None:
+            weight = next(module.network.parameters())
+            weight.register_hook(lambda gradient: gradient * (1.0 if trainer.global_step else math.inf))
+
+    recipe = a_recipe(epochs=1, steps_per_epoch=3, accumulate=1)
+    _watching, module = fitted(recipe, a_cache, tmp_path / "out", Scaled(), Overflowing())
+    assert all(bool(value.isfinite().all()) for value in module.network.parameters())
+    assert (tmp_path / "out" / "last.ckpt").exists()
+
+
+def test_weights_that_are_not_finite_replace_no_checkpoint_and_are_not_exported(
+    a_recipe, a_cache: CaseCache, tmp_path: Path
+) -> None:
+    class Overflow(Callback):
+        """A step so large that a weight is infinite afterwards, in the last step of the second epoch."""
+
+        def on_train_batch_end(self, trainer: lightning.Trainer, module: TrainingModule, *_: object) -> None:
+            if trainer.global_step == 4:
+                next(module.network.parameters()).data[0] = math.inf
+
+    recipe = a_recipe(epochs=3, steps_per_epoch=2, accumulate=1, validate_every=5)
+    with pytest.raises(TrainingError, match=r"weights .* not finite after epoch 2") as caught:
+        fitted(recipe, a_cache, tmp_path / "out", Overflow())
+    assert "with another output folder, or with --no-resume" in caught.value.advice
+    kept = torch.load(tmp_path / "out" / "last.ckpt", weights_only=True)
+    assert kept["epoch"] == 0
+
+    network = build_network(recipe.network.target, recipe.network.arguments)
+    next(network.parameters()).data[0] = math.nan
+    with pytest.raises(TrainingError, match="not finite"):
+        export_package(network, recipe, label_table(2), tmp_path / "package")
+    assert not (tmp_path / "package").exists()
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_one_number_that_is_not_finite_is_found_among_many(bad: float) -> None:
+    fine = [torch.full((10,), 3e38), torch.zeros(0), torch.tensor([7]), torch.ones(3, dtype=torch.float16)]
+    assert all_finite(fine)
+    assert all_finite([])
+    assert not all_finite([*fine, torch.tensor([1.0, bad, -2.0])])
+    assert not all_finite([torch.tensor([bad, -bad])])

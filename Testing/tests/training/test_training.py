@@ -12,19 +12,23 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
-from medseg.errors import Cancelled, MedSegError, RecipeError, TrainingError
+from medseg.errors import Cancelled, DeviceMemoryError, MedSegError, RecipeError, TrainingError
 from medseg.metrics import dice
 from medseg.models import read_package
 from medseg.progress import Progress
 from medseg.segmentation import SegmentOptions, segment
 from medseg.training import run_training
 from medseg.training.measure import measure_cost
-from medseg.training.run_files import RunFiles, read_progress, read_state, request_stop
+from medseg.training.recipe import read_recipe
+from medseg.training.run_files import read_progress, read_state, request_stop
+from medseg.training.setup import try_network
 from medseg.volumes import read_labelmap, read_volume, write_labelmap, write_volume
 from support.packages import bright_blob_case
+from support.segmentation import label_table
 
 
 def epochs_told(output: Path) -> list[int]:
@@ -168,11 +172,20 @@ def test_a_run_whose_whole_group_is_interrupted_says_so_and_goes_on_later(
 def test_two_runs_in_one_folder_are_refused(
     a_small_recipe: dict, write_recipe, a_training_folder: Path, tmp_path: Path
 ) -> None:
-    running = RunFiles(tmp_path)
-    running.start()
-    with pytest.raises(TrainingError, match="A run is going on"):
-        run_training(write_recipe(a_small_recipe), a_training_folder, tmp_path, device="cpu")
-    assert read_state(tmp_path).state == "running"
+    output = tmp_path / "out"
+    output.mkdir()
+    code = (
+        "from pathlib import Path; from medseg.training.run_files import RunFiles;"
+        f"RunFiles(Path({str(output)!r})).start(); print(flush=True); input()"
+    )
+    other = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        other.stdout.readline()
+        with pytest.raises(TrainingError, match=f"A run is going on in .* \\(process {other.pid} on "):
+            run_training(write_recipe(a_small_recipe), a_training_folder, output, device="cpu")
+    finally:
+        other.communicate(b"\n")
+    assert read_state(output).state == "running"
 
 
 def test_the_same_recipe_gives_the_same_weights(
@@ -205,6 +218,7 @@ def test_a_loss_that_is_not_a_number_stops_with_the_batch_saved(
         run_training(write_recipe(a_small_recipe), a_training_folder, tmp_path / "out", device="cpu")
     saved = torch.load(tmp_path / "out" / "bad_batch.pt", weights_only=True)
     assert saved["image"].shape == (1, 1, 24, 24, 8)
+    assert "with another output folder, or with --no-resume" in read_state(tmp_path / "out").advice
 
 
 def test_weights_of_a_package_are_a_starting_point(
@@ -282,6 +296,33 @@ def test_a_network_from_elsewhere_is_refused(
     refuse(write_recipe(a_small_recipe), a_training_folder, tmp_path / "out", "not on the list")
 
 
+class Large(torch.nn.Module):
+    """A network that a GPU has no memory for, where it is said."""
+
+    def __init__(self, place: str) -> None:
+        super().__init__()
+        self.place = place
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        if self.place == "step":
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB.")
+        return image
+
+    def to(self, *arguments, **options):
+        if self.place == "weights":
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB.")
+        return super().to(*arguments, **options)
+
+
+@pytest.mark.parametrize("place", ["step", "weights"])
+def test_a_network_that_the_gpu_has_no_memory_for_is_told_before_any_case_is_read(
+    a_small_recipe: dict, write_recipe, place: str
+) -> None:
+    recipe = read_recipe(write_recipe(a_small_recipe))
+    with pytest.raises(DeviceMemoryError, match=r"memory is too small for this network .* optimisation\.batch_size"):
+        try_network(Large(place), recipe, label_table(1), "cpu")
+
+
 @pytest.mark.parametrize(
     ("place", "value", "sentence"),
     [
@@ -319,6 +360,19 @@ def test_the_cost_of_a_run_is_measured_in_a_process_of_its_own(
     assert measured.seconds_cpu > 0
     assert (measured.size, measured.spacing) == ((24, 24, 16), pytest.approx((1.0, 1.0, 2.0)))
     assert measure_cost(bright_blob_package, [a_training_folder / "none.nii.gz"]) is None
+
+
+def test_measuring_the_cost_ends_when_somebody_asks_to_stop_or_it_takes_too_long(
+    bright_blob_package: Path, a_training_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = a_training_folder / "case_0.nii.gz"
+    stopped = Progress(None, lambda: len(psutil.Process().children()) > 0)
+    with pytest.raises(Cancelled):
+        measure_cost(bright_blob_package, [image], stopped)
+    assert psutil.Process().children() == []
+    monkeypatch.setattr("medseg.training.measure.MOST_SECONDS", 0.0)
+    assert measure_cost(bright_blob_package, [image]) is None
+    assert psutil.Process().children() == []
 
 
 def test_a_model_of_two_images_is_trained_and_measured(

@@ -7,7 +7,6 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from medseg.errors import MedSegError
 from medseg.files import atomic_path
 from medseg.training.evaluation import case_scores, result_path
 from medseg.training.run_files import read_progress, read_state
@@ -72,8 +71,8 @@ class Report:
             )
             with atomic_path(self.output / REPORT) as path:
                 path.write_text(text, encoding="utf-8")
-        except MedSegError as error:
-            _LOG.warning("The report was not drawn: %s", error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, hours of training are worth more than a page
+            _not_drawn("report", error)
             return False
         return True
 
@@ -93,15 +92,19 @@ def draw_picture(
     output: Path, pairs: Sequence[Pair], labels: LabelTable, results: Sequence[CaseResult], modality: str
 ) -> Path | None:
     """Draw the result of the case with the middle score as the picture of the package; ``None`` when that failed."""
-    from medseg.training.report.pictures import package_picture
-
     cases = list(case_scores(results))
     case = cases[len(cases) // 2]
     pair = next(pair for pair in pairs if pair.case == case)
     path = output / "preview.png"
     try:
+        from medseg.training.report.pictures import package_picture
+
         package_picture(pair, result_path(output / RESULT_FOLDER, case), labels, modality, path)
-    except MedSegError as error:
-        _LOG.warning("The picture of the package was not drawn: %s", error)
+    except Exception as error:  # noqa: BLE001 - the package can do without it
+        _not_drawn("picture of the package", error)
         return None
     return path
+
+
+def _not_drawn(what: str, error: Exception) -> None:
+    _LOG.warning("The %s was not drawn (%s): %s", what, type(error).__name__, " ".join(str(error).split()))
