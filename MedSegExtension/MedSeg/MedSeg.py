@@ -137,11 +137,19 @@ class MedSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onSceneEnd(self, _caller: Any, _event: Any) -> None:
         """Called just after the scene was closed or another one was imported into it."""
         if self._isShown or self._parameterNode is not None:
+            # An import may change the node that is shown, and its events were held back meanwhile.
+            self.setParameterNode(None)
             self.initializeParameterNode()
 
     def initializeParameterNode(self) -> None:
         """Ensure that the parameter node exists and is shown; choose the first volume when none is chosen."""
-        self.setParameterNode(self.logic.getParameterNode())
+        parameterNode, shown = self.logic.getParameterNode(), self._parameterNode
+        # Binding the same node once more would do no good: Slicer 5.10 never stops observing what was bound.
+        if shown is None or shown.parameterNode is not parameterNode.parameterNode:
+            self.setParameterNode(parameterNode)
+        else:
+            # What the nodes hold may have changed meanwhile: segments are drawn in another module.
+            self.panel.update()
         if not self._parameterNode.inputVolume:
             # Label maps and vector volumes are scalar volumes too, by class.
             nodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
@@ -156,7 +164,10 @@ class MedSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
         self._parameterNode = parameterNode
         if parameterNode is not None:
-            self._parameterNodeGuiTag = parameterNode.connectGui(self.ui)
+            # Not connectGui: in some versions it gives no tag, and what it has connected could never be disconnected.
+            named = {widget.property("SlicerParameterName"): widget for widget in vars(self.ui).values()}
+            widgets = {name: widget for name, widget in named.items() if name}
+            self._parameterNodeGuiTag = parameterNode.connectParametersToGui(widgets)
             self.addObserver(parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
         self.panel.setParameterNode(parameterNode)
 
@@ -321,6 +332,8 @@ class MedSegTest(ScriptedLoadableModuleTest):
         parameters = self._choose(volumeNode)
         parameters.transferMethod = TransferMethod.SHAPE
         self._pressButton(self.widget.ui.makeThickCopyButton)
+        isMade = waitUntil(lambda: not self.panel.transfer.isMaking, 60.0)
+        self.assertTrue(isMade and parameters.thickSegmentation is not None, self.widget.ui.transferStatusLabel.text)
         thick = thick_copy(truth.with_array(truth.array.astype(float)), thickness_mm=parameters.thickness)
         self._draw(parameters.thickSegmentation, thick.with_array((thick.array > 0.5).astype("uint8")))
         self._pressButton(self.widget.ui.transferButton)

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any
 
 import slicer
 from slicer.i18n import tr as _
 
-from medseg.errors import MedSegError
+from medseg.errors import InputError, MedSegError
 from MedSegLib.background import BackgroundTask
 from MedSegLib.jobSection import Services, StatusLine
+from MedSegLib.labelReading import LabelReading, readLabels
 
 if TYPE_CHECKING:
     from medseg.analysis import Panoptic
     from MedSegLib.parameterNode import MedSegParameterNode
-
-_logger = logging.getLogger(__name__)
 
 
 class CompareSection:
@@ -57,24 +55,23 @@ class CompareSection:
         view.setVisible(self.tableNode is not None)
 
     def onCompareButton(self, _checked: bool = False) -> None:
-        """Compare in the background."""
-        from medseg.analysis import compare_instances
-        from medseg.mrml.comparison import comparison_of
-
+        """Compare in the background; only what is read of the segments is read here."""
         parameters = self._parameterNode
         if parameters is None or self._obstacle():
             return
+        segmentationNode, referenceNode = parameters.compareSegmentation, parameters.referenceSegmentation
         try:
-            comparison = comparison_of(parameters.compareSegmentation, parameters.referenceSegmentation)
+            volumeNode = _volumeOf(segmentationNode, referenceNode)
+            groups = _groupsOf(segmentationNode, referenceNode)
+            readings = [readLabels(node, volumeNode) for node in (segmentationNode, referenceNode)]
         except MedSegError as error:
             self.status.fail(str(error))
             return
-        volumeNode, groups = comparison.volume_node, comparison.groups
-        name = _("{segmentation} compared").format(segmentation=parameters.compareSegmentation.GetName())
+        name = _("{segmentation} compared").format(segmentation=segmentationNode.GetName())
         self.status.say(_("Comparing…"))
         task = self._task = BackgroundTask(
             self._services.poller,
-            lambda: compare_instances(comparison.predicted, comparison.true, groups),
+            lambda: _compare(readings, groups),
             lambda found, error: self._onCompared(found, error, task, name, volumeNode),
         )
         self.update()
@@ -89,8 +86,7 @@ class CompareSection:
             return
         self._task = None
         if found is None:
-            _logger.error("A comparison failed", exc_info=error)
-            self.status.fail(_("The segmentations could not be compared: {reason}").format(reason=error))
+            self.status.failWith(error)
         else:
             scene, whole = slicer.mrmlScene, pooled(found.values())
             place = volumeNode if scene.IsNodePresent(volumeNode) else None
@@ -117,3 +113,57 @@ class CompareSection:
         if self._task is not None:
             return _("Comparing…")
         return ""
+
+
+Groups = dict[str, tuple[list[int], list[int]]]
+"""Label values of the instances in the segmentation and in the reference, by the group that they belong to."""
+
+
+def _compare(readings: list[LabelReading], groups: Groups) -> dict[str, Panoptic]:
+    """Compare what was read; touches neither Qt nor MRML."""
+    from medseg.analysis import compare_instances
+
+    predicted, true = (reading.labelmap() for reading in readings)
+    return compare_instances(predicted, true, groups)
+
+
+def _volumeOf(segmentationNode: Any, referenceNode: Any) -> Any:
+    """Return the volume on whose grid the segmentations are compared.
+
+    Raises
+    ------
+    InputError
+        When it is not in the scene.
+    """
+    from medseg.mrml.masks import reference_volume
+
+    volumeNode = reference_volume(referenceNode) or reference_volume(segmentationNode)
+    if volumeNode is None:
+        raise InputError(
+            _("The volume that the segmentations were made on is not in the scene."),
+            advice=_("Load it, and choose it as the source geometry of the reference in the Segmentations module."),
+        )
+    return volumeNode
+
+
+def _groupsOf(segmentationNode: Any, referenceNode: Any) -> Groups:
+    """Return the groups of instances; an instance is compared within its group, whatever its letter.
+
+    Raises
+    ------
+    InputError
+        When a segmentation has no segment.
+    """
+    from medseg.analysis.naming import group_of
+    from medseg.mrml import label_values
+    from medseg.mrml.masks import segment_names
+
+    groups: Groups = {}
+    for side, node in enumerate((segmentationNode, referenceNode)):
+        names = segment_names(node)
+        if not names:
+            sentence = _("'{segmentation}' has no segment.").format(segmentation=node.GetName())
+            raise InputError(sentence, advice=_("Choose another segmentation."))
+        for identifier, value in label_values(node).items():
+            groups.setdefault(group_of(names[identifier]), ([], []))[side].append(value)
+    return groups

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import qt
 import slicer
+from slicer.i18n import tr as _
+
+if TYPE_CHECKING:
+    from MedSegLib.jobSection import StatusLine
 
 
-def openPath(path: Path) -> None:
-    """Show a file or folder with the program that the system has for it."""
-    qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(path)))
+def openPath(path: Path, status: StatusLine) -> None:
+    """Show a file or folder with the program that the system has for it; without one, tell where it is."""
+    if not qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(path))):
+        sentence = _("This computer has no program that opens {path}. Open it with one of your choice.")
+        status.fail(sentence.format(path=path), logged=_("A file could not be opened: there is no program for it."))
 
 
 def askForFile(title: str, folder: str, filters: str) -> Path | None:

@@ -63,6 +63,14 @@ class StatusLine:
         self._log.add(logged or sentence, logging.ERROR)
         slicer.util.showStatusMessage(f"MedSeg: {sentence}", 10000)
 
+    def failWith(self, error: Exception | None, *, logged: str = "") -> None:
+        """Show and log an error; one that is no sentence for the user is a defect, and its trace is logged."""
+        if isinstance(error, MedSegError):
+            self.fail(str(error), logged=logged)
+        else:
+            _logger.error("MedSeg has a defect", exc_info=error)
+            self.fail(_("MedSeg has a defect: {error!r}. Please report it.").format(error=error))
+
     def finish(self, sentence: str) -> None:
         """Show, log and announce how a run ended."""
         self.say(sentence)
@@ -109,11 +117,8 @@ class JobSection:
             return
         try:
             self._start()
-        except MedSegError as error:
-            self.status.fail(str(error))
-        except Exception as error:
-            _logger.exception("MedSeg could not start a run")
-            self.status.fail(_("MedSeg has a defect: {error!r}. Please report it.").format(error=error))
+        except Exception as error:  # noqa: BLE001 - shown and logged
+            self.status.failWith(error)
         self.updateButton()
 
     def setParameterNode(self, parameterNode: MedSegParameterNode | None) -> None:

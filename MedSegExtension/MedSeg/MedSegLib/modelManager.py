@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
 
     from medseg.models import ModelPackage
     from MedSegLib.modelList import ModelList
-
-_logger = logging.getLogger(__name__)
 
 ZIP_FILTER = "Models (*.zip)"
 
@@ -99,7 +96,7 @@ class ModelManager:
             sentence = _("The folder {folder} cannot be made: {error}.")
             self.status.fail(sentence.format(folder=folder, error=error.strerror))
             return
-        openPath(folder)
+        openPath(folder, self.status)
 
     def _onInstalled(self, package: ModelPackage | None, error: Exception | None) -> None:
         self._task = None
@@ -107,11 +104,8 @@ class ModelManager:
         if package is not None:
             self._onChanged(package.name)
             self.status.finish(_("“{title}” is installed and chosen in the tab Segment.").format(title=package.title))
-        elif isinstance(error, MedSegError):
-            self.status.fail(str(error))
         else:
-            _logger.error("A model could not be installed", exc_info=error)
-            self.status.fail(_("MedSeg has a defect: {error!r}. Please report it.").format(error=error))
+            self.status.failWith(error)
 
     def _onRow(self, _row: int) -> None:
         self._ui.removeModelButton.enabled = self._isUsers(self._chosenName())

@@ -44,10 +44,33 @@ class TransferMethod(Enum):
 
     GUIDED = "guided"
     SHAPE = "shape"
+    JOINT = "joint"
 
     def label(self) -> str:
         """Return the text of the combo box."""
-        return {"guided": _("With the image (minutes)"), "shape": _("Shapes only (seconds)")}[self.value]
+        return {
+            "guided": _("With the image (minutes)"),
+            "shape": _("Shapes only (seconds)"),
+            "joint": _("Joint loss of the paper (slowest)"),
+        }[self.value]
+
+
+class SlicePlane(Enum):
+    """In which plane thick slices lie."""
+
+    AUTOMATIC = "auto"
+    AXIAL = "axial"
+    SAGITTAL = "sagittal"
+    CORONAL = "coronal"
+
+    def label(self) -> str:
+        """Return the text of the combo box."""
+        return {
+            "auto": _("Automatic"),
+            "axial": _("Axial"),
+            "sagittal": _("Sagittal"),
+            "coronal": _("Coronal"),
+        }[self.value]
 
 
 @parameterNodeWrapper
@@ -62,6 +85,7 @@ class MedSegParameterNode:
     makeTable - Make a table of the volumetry.
     resultTable - The table that the panel shows, that of the last run.
     thickness - Thickness of the slices of a thick copy, in mm.
+    slicePlane - The plane of its slices.
     thickSegmentation - What was drawn on a thick copy.
     transferMethod - How it becomes a segmentation of the thin slices.
     splitSegmentation - The segmentation with the segment to split into instances.
@@ -86,6 +110,7 @@ class MedSegParameterNode:
     makeTable: bool = True
     resultTable: vtkMRMLTableNode
     thickness: Annotated[float, WithinRange(0.5, 100.0)] = 5.0
+    slicePlane: SlicePlane = SlicePlane.AUTOMATIC
     thickSegmentation: vtkMRMLSegmentationNode
     transferMethod: TransferMethod = TransferMethod.GUIDED
     splitSegmentation: vtkMRMLSegmentationNode

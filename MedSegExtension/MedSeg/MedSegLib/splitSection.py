@@ -73,7 +73,7 @@ class SplitSection(JobSection):
     """Connects the widgets of the section to the worker and the parameter node."""
 
     startText = _("Split into instances")
-    startToolTip = _("Make a segmentation with one segment for each instance, numbered from head to feet.")
+    startToolTip = _("Make a segmentation with one segment for each instance, called a, b, c from head to feet.")
     cancelToolTip = _("Stop splitting; nothing is written.")
 
     def __init__(self, ui: Any, services: Services) -> None:

@@ -19,11 +19,13 @@ from MedSegLib.fileDialogs import askForFile, askWhereToSave, openPath
 from MedSegLib.jobSection import DOUBLE_PRESS_SECONDS, Services, StatusLine
 from MedSegLib.modelCard import durationText
 from MedSegLib.parameterNode import Device
+from MedSegLib.recipeTable import tableOfRecipe
 from MedSegLib.trainingCurves import TrainingCurves
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from medseg.backend.interpreter import PythonInterpreter
     from medseg.backend.training_process import TrainingProcess, TrainingStatus
     from medseg.models import ModelPackage
 
@@ -64,7 +66,7 @@ class TrainSection:
             (ui.trainOutputPathLineEdit, self._onOutput),
         ):
             widget.connect("currentPathChanged(QString)", slot)
-            widget.connect("validInputChanged(bool)", self._onValidity)
+            widget.connect("validInputChanged(bool)", _whenInvalid(slot))
         ui.trainDeviceComboBox.connect("currentIndexChanged(int)", self._onDevice)
         for button, slot in (
             (ui.trainButton, self.onTrainButton),
@@ -113,11 +115,8 @@ class TrainSection:
                 self._run.stop()
                 self._services.log.add("Stop the training")
                 self._look()
-        except MedSegError as error:
-            self.status.fail(str(error))
-        except Exception as error:
-            _logger.exception("MedSeg could not start a training")
-            self.status.fail(_("MedSeg has a defect: {error!r}. Please report it.").format(error=error))
+        except Exception as error:  # noqa: BLE001 - shown and logged
+            self.status.failWith(error)
         self._updateButtons()
 
     def onTableButton(self, _checked: bool = False) -> None:
@@ -141,7 +140,7 @@ class TrainSection:
         except MedSegError as error:
             self.status.fail(str(error))
             return
-        environment = settings.startupEnvironment() if interpreter.foreign else None
+        environment = _environmentFor(interpreter)
         self.status.say(_("Looking through the data…"))
         self._services.log.add("Write a new recipe")
 
@@ -155,7 +154,7 @@ class TrainSection:
 
     def onEditRecipeButton(self, _checked: bool = False) -> None:
         """Open the recipe in the system's editor."""
-        openPath(Path(self._recipe))
+        openPath(Path(self._recipe), self.status)
 
     def onInstallButton(self, _checked: bool = False) -> None:
         """Put the finished model among the user's models."""
@@ -181,7 +180,7 @@ class TrainSection:
     def onReportButton(self, _checked: bool = False) -> None:
         """Open the report of the run."""
         if self._shown is not None and self._shown.report is not None:
-            openPath(self._shown.report)
+            openPath(self._shown.report, self.status)
 
     def onChartButton(self, _checked: bool = False) -> None:
         """Show the curves in a plot view."""
@@ -194,12 +193,25 @@ class TrainSection:
             return
         self._ensureInstalled()
         interpreter = settings.chooseInterpreter()
+        if self._data:
+            self._startRun(Path(self._data), interpreter)
+            return
+        run, recipe = self._run, Path(self._recipe)
+        environment = _environmentFor(interpreter)
+        self.status.say(_("Reading the recipe…"))
+        self._task = BackgroundTask(
+            self._services.poller,
+            lambda: tableOfRecipe(recipe, interpreter, environment),
+            lambda table, error: self._onTable(table, error, run, interpreter),
+        )
+
+    def _startRun(self, data: Path, interpreter: PythonInterpreter) -> None:
         self._run.start(
             Path(self._recipe),
-            Path(self._data),
+            data,
             device=self._device.value,
             interpreter=interpreter,
-            environment=settings.startupEnvironment() if interpreter.foreign else None,
+            environment=_environmentFor(interpreter),
             script=self.script,
         )
         self._startTime = time.monotonic()
@@ -267,10 +279,23 @@ class TrainSection:
 
     # --- what a background task has done
 
+    def _onTable(
+        self, table: Path | None, error: Exception | None, run: TrainingProcess, interpreter: PythonInterpreter
+    ) -> None:
+        self._task = None
+        if table is None:
+            self.status.failWith(error, logged=_("The recipe cannot be used; the sentence may name files."))
+        elif self._run is run:  # else another output was chosen meanwhile
+            try:
+                self._startRun(table, interpreter)
+            except MedSegError as failure:
+                self.status.failWith(failure)
+        self._updateButtons()
+
     def _onRecipeWritten(self, written: tuple[Path, list[str]] | None, error: Exception | None) -> None:
         self._task = None
         if written is None:
-            self._failed(error)
+            self.status.failWith(error)
         else:
             path, notes = written
             self._ui.trainRecipePathLineEdit.currentPath = str(path)
@@ -280,18 +305,11 @@ class TrainSection:
     def _onPackageInstalled(self, package: ModelPackage | None, error: Exception | None) -> None:
         self._task = None
         if package is None:
-            self._failed(error)
+            self.status.failWith(error)
         else:
             self._onInstalled(package.name)
             self.status.finish(_("“{title}” is installed and chosen in the tab Segment.").format(title=package.title))
         self._updateButtons()
-
-    def _failed(self, error: Exception | None) -> None:
-        if isinstance(error, MedSegError):
-            self.status.fail(str(error))
-        else:
-            _logger.error("A background task failed", exc_info=error)
-            self.status.fail(_("MedSeg has a defect: {error!r}. Please report it.").format(error=error))
 
     # --- widgets
 
@@ -340,19 +358,17 @@ class TrainSection:
         qt.QSettings().setValue(OUTPUT_SETTING, path)
         self._look()
 
-    def _onValidity(self, isValid: bool) -> None:
-        # An emptied line is not announced as a path.
-        if not isValid:
-            self._look()
-
     def _onDevice(self, _index: int) -> None:
         qt.QSettings().setValue(DEVICE_SETTING, self._device.value)
 
     def _obstacle(self) -> str:
-        if not self._data:
-            return _("Choose a folder with images and label maps.")
         if not self._recipe:
-            return _("Choose a recipe, or let one be written for your data.")
+            # A recipe may name its data itself; whether it does is seen when it is read.
+            return (
+                _("Choose a recipe, or let one be written for your data.")
+                if self._data
+                else _("Choose a folder with images and label maps, or a recipe that names a table of them.")
+            )
         if self._run is None:
             return _("Choose a folder for what the training writes.")
         if self._task is not None:
@@ -373,9 +389,10 @@ class TrainSection:
             button.text = _("Go on with the training") if goesOn else _("Start training")
             button.toolTip = obstacle or _("Train in the background, in a process of its own.")
             button.enabled = not obstacle
+        mayChoose = not isTraining and not isBusy
         for widget in (ui.trainDataPathLineEdit, ui.trainRecipePathLineEdit, ui.trainOutputPathLineEdit):
-            widget.enabled = not isTraining
-        ui.trainTableButton.enabled = ui.trainDeviceComboBox.enabled = not isTraining
+            widget.enabled = mayChoose
+        ui.trainTableButton.enabled = ui.trainDeviceComboBox.enabled = mayChoose
         ui.newRecipeButton.enabled = bool(self._data) and not isTraining and not isBusy
         ui.editRecipeButton.enabled = bool(self._recipe)
         ui.installTrainedButton.enabled = (
@@ -387,3 +404,21 @@ class TrainSection:
 
 def _isAbsolute(path: str) -> bool:
     return bool(path) and Path(path).is_absolute()
+
+
+def _environmentFor(interpreter: PythonInterpreter) -> dict[str, str] | None:
+    """Return the environment to start a Python with, None for that of this process."""
+    return settings.startupEnvironment() if interpreter.foreign else None
+
+
+def _whenInvalid(slot: Callable[[str], None]) -> Callable[[bool], None]:
+    """Return the slot for the validity of a line, which tells ``slot`` that no path is left.
+
+    The widget announces no path when its line is emptied.
+    """
+
+    def onValidity(isValid: bool) -> None:
+        if not isValid:
+            slot("")
+
+    return onValidity

@@ -11,17 +11,19 @@ import slicer
 from slicer.i18n import tr as _
 
 from medseg.errors import InputError, MedSegError
+from MedSegLib.background import BackgroundTask
 from MedSegLib.jobRun import JobRun, Outcome
 from MedSegLib.jobSection import JobSection, Services
+from MedSegLib.slicePlane import planeAlong, sliceAxis, thickSlices
+from MedSegLib.thickCopy import THIN_ROLE, addDrawing, addThickCopy
 
 if TYPE_CHECKING:
     from medseg.backend import WorkerClient
     from medseg.segmentation import SegmentationResult
+    from medseg.training.thin_thick import SliceAxis
+    from medseg.volumes import Volume
 
 _logger = logging.getLogger(__name__)
-
-THIN_ROLE = "MedSegThinVolume"
-"""Node reference from a thick copy to the volume that it was made of."""
 
 TABLE_ROLE = "MedSegAgreement"
 """Node reference from a transferred segmentation to the table of its agreement with what was drawn."""
@@ -126,14 +128,32 @@ class TransferSection(JobSection):
     def __init__(self, ui: Any, services: Services) -> None:
         super().__init__(ui.transferButton, ui.transferProgressBar, ui.transferStatusLabel, services)
         self._ui = ui
+        self._task: BackgroundTask | None = None
         ui.transferTableView.setVisible(False)
         ui.makeThickCopyButton.connect("clicked(bool)", self.onMakeButton)
         ui.drawButton.connect("clicked(bool)", self.onDrawButton)
 
+    @property
+    def isMaking(self) -> bool:
+        """Whether a thick copy is being computed."""
+        return self._task is not None
+
+    def sceneIsClosing(self) -> None:
+        """Give up the run; a thick copy that is being computed is not written."""
+        self._task = None
+        super().sceneIsClosing()
+
+    def shutDown(self) -> None:
+        """Stop the run and forget what is being computed."""
+        self._task = None
+        super().shutDown()
+
     def update(self) -> None:
         """Bring the widgets in line with the parameters and the run."""
         parameters = self._parameterNode
-        self._ui.makeThickCopyButton.enabled = parameters is not None and parameters.inputVolume is not None
+        hasVolume = parameters is not None and parameters.inputVolume is not None
+        self._ui.makeThickCopyButton.enabled = hasVolume and not self.isMaking
+        self._ui.makeThickCopyButton.toolTip = self._makeToolTip()
         self._ui.drawButton.enabled = self._thickNode() is not None
         table = None if self.lastOutcome is None else self.lastOutcome.tableNode
         view = self._ui.transferTableView
@@ -144,14 +164,26 @@ class TransferSection(JobSection):
         self.updateButton()
 
     def onMakeButton(self, _checked: bool = False) -> None:
-        """Make the thick copy and an empty segmentation on it, and show both."""
+        """Compute the thick copy in the background; it and an empty segmentation on it are shown when it is there."""
+        from medseg.mrml import volume_from_node
+        from medseg.training.thin_thick import thick_copy
+
         parameters = self._parameterNode
-        if parameters is None:
+        if parameters is None or self.isMaking:
             return
+        volumeNode, thickness = parameters.inputVolume, parameters.thickness
         try:
-            self._make(parameters)
+            volume = volume_from_node(volumeNode, copy=False)
+            axis = sliceAxis(volume.geometry, parameters.slicePlane)
         except MedSegError as error:
             self.status.fail(str(error))
+            return
+        self.status.say(_("Making the thick copy…"))
+        task = self._task = BackgroundTask(
+            self._services.poller,
+            lambda: thick_copy(volume, thickness_mm=thickness, axis=axis),
+            lambda thick, error: self._onThickCopy(thick, error, task, volumeNode, axis),
+        )
         self.update()
 
     def onDrawButton(self, _checked: bool = False) -> None:
@@ -169,22 +201,43 @@ class TransferSection(JobSection):
         editorNode.SetAndObserveSourceVolumeNode(thickNode)
         slicer.util.selectModule("SegmentEditor")
 
-    def _make(self, parameters: Any) -> None:
-        from medseg.mrml import make_thick_copy, place_beside
+    def _onThickCopy(
+        self, thick: Volume | None, error: Exception | None, task: BackgroundTask, volumeNode: Any, axis: SliceAxis
+    ) -> None:
+        if self._task is not task:  # the scene was closed meanwhile
+            return
+        self._task = None
+        if thick is None:
+            self.status.failWith(error)
+        elif self._parameterNode is None or not slicer.mrmlScene.IsNodePresent(volumeNode):
+            self.status.fail(_("The volume was deleted, so no thick copy was made. Choose another volume."))
+        else:
+            thickness = thick.geometry.spacing["ijk".index(axis)]
+            thickNode = addThickCopy(thick, thickness, volumeNode)
+            self._parameterNode.thickSegmentation = addDrawing(thickNode)
+            slicer.util.setSliceViewerLayers(background=thickNode)
+            slices = thickSlices(planeAlong(thick.geometry, axis), thickness)
+            self._services.log.add(f"Thick copy: {slices}")
+            sentence = _("Press Draw, add a segment for each structure, and draw on the {slices}.")
+            self.status.say(sentence.format(slices=slices))
+        self.update()
 
-        scene, volumeNode = slicer.mrmlScene, parameters.inputVolume
-        thickNode = make_thick_copy(scene, volumeNode, parameters.thickness)
-        thickNode.SetNodeReferenceID(THIN_ROLE, volumeNode.GetID())
-        name = scene.GenerateUniqueName(_("{volume} drawn").format(volume=thickNode.GetName()))
-        segmentationNode = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
-        segmentationNode.CreateDefaultDisplayNodes()
-        segmentationNode.SetReferenceImageGeometryParameterFromVolumeNode(thickNode)
-        segmentationNode.SetAndObserveTransformNodeID(thickNode.GetTransformNodeID())
-        place_beside(segmentationNode, thickNode)
-        parameters.thickSegmentation = segmentationNode
-        slicer.util.setSliceViewerLayers(background=thickNode)
-        self._services.log.add(f"Thick copy: {parameters.thickness:g} mm")
-        self.status.say(_("Press Draw, add a segment for each structure, and draw on the thick slices."))
+    def _makeToolTip(self) -> str:
+        """Return what the button would make, so that nobody has to find out which slices are meant."""
+        from medseg.mrml import geometry_from_node
+
+        parameters = self._parameterNode
+        if parameters is None or parameters.inputVolume is None:
+            return _("Choose a volume.")
+        if self.isMaking:
+            return _("Making the thick copy…")
+        try:
+            geometry = geometry_from_node(parameters.inputVolume)
+        except MedSegError as error:
+            return str(error)
+        plane = planeAlong(geometry, sliceAxis(geometry, parameters.slicePlane))
+        slices = thickSlices(plane, parameters.thickness)
+        return _("Make a copy with {slices}, and an empty segmentation on it.").format(slices=slices)
 
     def _thickNode(self) -> Any:
         """Return the thick copy that the chosen segmentation was drawn on, None when it is not there."""

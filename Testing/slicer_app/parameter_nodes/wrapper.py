@@ -96,14 +96,17 @@ class _Wrapper:
         else:
             self._parameters[top].read().setValue(rest, value)
 
-    def connectGui(self, gui: Any) -> int:
-        """Bind every widget with the dynamic property "SlicerParameterName" below ``gui``, or in its attributes."""
+    def connectGui(self, gui: Any) -> None:
+        """Bind every widget with the dynamic property "SlicerParameterName" below ``gui``, or in its attributes.
+
+        Gives no tag to disconnect with, as in Slicer before 5.10 (issue 7547, pull request 8667).
+        """
         import qt
 
         is_widget = getattr(gui, "isWidgetType", lambda: False)()
         candidates = gui.findChildren(qt.QWidget) if is_widget else vars(gui).values()
         named = {w.property(SlicerParameterNamePropertyName): w for w in candidates}
-        return self.connectParametersToGui({name: widget for name, widget in named.items() if name})
+        self.connectParametersToGui({name: widget for name, widget in named.items() if name})
 
     def connectParametersToGui(self, mapping: dict[str, Any]) -> int:
         for name in mapping:
@@ -118,16 +121,15 @@ class _Wrapper:
         for name, connector in connectors.items():
             connector.write(self.getValue(name))
             connector.onChanged(self._make_callback(name, connector))
-        self._gui_observers[tag] = self.AddObserver(  # type: ignore[attr-defined]
+        self.AddObserver(  # type: ignore[attr-defined]
             vtk.vtkCommand.ModifiedEvent, lambda _caller, _event: self._update_gui()
         )
         return tag
 
     def disconnectGui(self, guiTag: int) -> None:
+        """Let go of the widgets; the observer of the node stays, as in Slicer before 5.12."""
         for connector in self._guis.pop(guiTag, {}).values():
             connector.onChanged(None)
-        if guiTag in self._gui_observers:
-            self.RemoveObserver(self._gui_observers.pop(guiTag))  # type: ignore[attr-defined]
 
     def _make_callback(self, name: str, connector: GuiConnector) -> Any:
         def callback() -> None:
@@ -152,7 +154,7 @@ class _Wrapper:
 
 def _initialize(self: Any, parameterNode: Any, prefix: str | None = None) -> None:
     self.parameterNode = parameterNode
-    self._guis, self._gui_observers, self._next_tag, self._updating_gui = {}, {}, 0, False
+    self._guis, self._next_tag, self._updating_gui = {}, 0, False
     self._parameters = {}
     for name, info in self.allParameters.items():
         kind = _CachedParameter if info.serializer.supportsCaching() else _Parameter

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -214,6 +216,115 @@ def test_a_segmentation_compared_with_its_copy_has_full_quality(an_analyst: Any)
     last = table.GetNumberOfRows() - 1
     assert table.GetCellText(last, 0) == "all"
     assert table.GetNumberOfRows() == 3
+
+
+def test_label_maps_are_computed_away_from_the_main_thread(an_analyst: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    reading = sys.modules["MedSegLib.labelReading"].LabelReading
+    threads: list[Any] = []
+    compute = reading.labelmap
+
+    def labelmap(self: Any) -> Volume:
+        threads.append(threading.current_thread())
+        return compute(self)
+
+    monkeypatch.setattr(reading, "labelmap", labelmap)
+    ui = an_analyst.ui
+    ui.referenceSegmentationSelector.setCurrentNode(two_blocks(an_analyst, an_analyst.volume))
+    ui.compareSegmentationSelector.setCurrentNode(an_analyst.segmentation)
+    ui.compareButton.click()
+    assert not ui.compareButton.enabled
+    an_analyst.until(lambda: not an_analyst.panel.compare.isRunning, 30.0)
+    assert len(threads) == 2
+    assert threading.main_thread() not in threads
+
+
+def test_segments_are_read_without_resampling_where_they_lie_on_the_grid(
+    an_analyst: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import medseg.mrml.labelmaps
+
+    monkeypatch.setattr(medseg.mrml.labelmaps, "resampled_labels", lambda *_: pytest.fail("resampled"))
+    read = sys.modules["MedSegLib.labelReading"].readLabels(an_analyst.segmentation, an_analyst.volume)
+    assert int((read.labelmap().array == 1).sum()) == 2 * 6**3 + 2**3
+
+
+def moved(user: Any) -> None:
+    transform = user.application.scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    matrix = vtk.vtkMatrix4x4()
+    matrix.SetElement(0, 3, 2.0)
+    transform.SetMatrixTransformToParent(matrix)
+    user.segmentation.SetAndObserveTransformNodeID(transform.GetID())
+
+
+def on_a_larger_grid(user: Any) -> None:
+    """The volume has half as many slices: segments reach beyond it on both sides."""
+    from medseg.mrml import volume_to_node
+
+    image = an_image()
+    part = Volume(image.array[4:16], image.geometry.cropped((4, 0, 0), (16, *SHAPE[1:])), name="part")
+    user.volume = volume_to_node(part, user.application.scene)
+
+
+def on_another_grid(user: Any) -> None:
+    from medseg.mrml import volume_to_node
+
+    coarse = Geometry.from_spacing((10, 18, 9), (2.5, 1.1, 4.0), origin=(1.0, -1.5, 0.7))
+    user.volume = volume_to_node(Volume(np.zeros(coarse.shape, np.float32), coarse, name="x"), user.application.scene)
+
+
+def overlapping(user: Any) -> None:
+    """A second image of labels over the first, with a large value of its own."""
+    segmentation = user.segmentation.GetSegmentation()
+    identifier = segmentation.AddEmptySegment("over", "Over")
+    logic = slicer.vtkSlicerSegmentationsModuleLogic
+    image = logic.CreateOrientedImageDataFromVolumeNode(user.volume)
+    image.SetExtent(5, 9, 5, 12, 3, 14)
+    image.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
+    image.GetPointData().GetScalars().Fill(1)
+    logic.SetBinaryLabelmapToSegment(image, user.segmentation, identifier, logic.MODE_REPLACE)
+    segmentation.SeparateSegmentLabelmap(identifier)
+    segmentation.GetSegment(identifier).SetTag("MedSeg.LabelValue", "300")
+    segmentation.AddEmptySegment("nothing", "Nothing")
+
+
+@pytest.mark.parametrize("change", [lambda _: None, moved, on_a_larger_grid, on_another_grid, overlapping])
+def test_what_is_read_is_what_the_package_would_extract(an_analyst: Any, change: Any) -> None:
+    from medseg.mrml import labelmap_from_segmentation
+
+    change(an_analyst)
+    expected = labelmap_from_segmentation(an_analyst.segmentation, an_analyst.volume)
+    found = sys.modules["MedSegLib.labelReading"].readLabels(an_analyst.segmentation, an_analyst.volume).labelmap()
+    assert expected.array.any()
+    assert found.array.dtype == expected.array.dtype
+    assert np.array_equal(found.array, expected.array)
+    assert found.geometry.is_close(expected.geometry)
+
+
+def test_what_was_read_outlives_its_segmentation(an_analyst: Any) -> None:
+    read = sys.modules["MedSegLib.labelReading"].readLabels(an_analyst.segmentation, an_analyst.volume)
+    an_analyst.application.scene.RemoveNode(an_analyst.segmentation)
+    an_analyst.segmentation = None
+    assert int((read.labelmap().array == 1).sum()) == 2 * 6**3 + 2**3
+
+
+def test_what_keeps_segmentations_from_being_compared_is_one_sentence(an_analyst: Any) -> None:
+    ui, scene = an_analyst.ui, an_analyst.application.scene
+    other = two_blocks(an_analyst, an_analyst.volume)
+    empty = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "nothing in it")
+    ui.compareSegmentationSelector.setCurrentNode(an_analyst.segmentation)
+    ui.referenceSegmentationSelector.setCurrentNode(empty)
+    ui.compareButton.click()
+    assert "has no segment" in ui.compareStatusLabel.text
+    ui.referenceSegmentationSelector.setCurrentNode(other)
+    scene.RemoveNode(an_analyst.volume)
+    ui.compareButton.click()
+    assert "is not in the scene" in ui.compareStatusLabel.text
+    assert "color:#c0392b" in ui.compareStatusLabel.text
+    assert ui.compareButton.enabled
+
+
+def test_instances_are_said_to_have_letters(an_analyst: Any) -> None:
+    assert "called a, b, c from head to feet" in an_analyst.ui.splitButton.toolTip
 
 
 def test_closing_the_scene_during_a_comparison_writes_nothing(an_analyst: Any) -> None:

@@ -11,6 +11,8 @@ from xml.etree import ElementTree as ET
 import pytest
 import slicer
 
+from slicer_app.pythonqt.wrapper import record_of
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -171,6 +173,54 @@ def test_the_state_comes_back_with_a_saved_scene(a_user: Any, a_blob_image: Any,
     assert a_user.ui.outputSelector.currentNode().GetName() == "the output"
     assert a_user.ui.show3DCheckBox.checked
     assert a_user.panel.models.chosen.name == "liver-ct"
+
+
+def connections_of_bound_widgets(user: Any) -> dict[str, int]:
+    """How many slots listen to each widget that shows a parameter."""
+    bound = {widget.property("SlicerParameterName"): widget for widget in vars(user.ui).values()}
+    return {name: len(record_of(widget._cpp).connections) for name, widget in bound.items() if name}
+
+
+def test_coming_back_keeps_the_choices_and_binds_each_widget_once(a_user: Any) -> None:
+    before = connections_of_bound_widgets(a_user)
+    assert before["device"] == before["connectivity"] == before["transferMethod"] == 1
+    for _ in range(3):
+        a_user.application.closeScene()
+        a_user.ui.deviceComboBox.currentIndex = 2
+        a_user.ui.connectivityComboBox.currentIndex = 1
+        a_user.ui.transferMethodComboBox.currentIndex = 1
+        for _ in range(2):
+            a_user.loaded.exit()
+            a_user.loaded.enter()
+        parameters = a_user.parameters
+        assert (parameters.device.value, parameters.connectivity.value) == ("cuda", 26)
+        assert parameters.transferMethod.value == "shape"
+        assert a_user.ui.deviceComboBox.currentText == "GPU (CUDA)"
+    assert connections_of_bound_widgets(a_user) == before
+
+
+def test_coming_back_to_the_same_parameters_changes_no_parameter(a_user: Any) -> None:
+    a_user.ui.deviceComboBox.currentIndex = 1
+    seen: list[str] = []
+    node = a_user.parameters.parameterNode
+    tag = node.AddObserver("ModifiedEvent", lambda *_: seen.append(node.GetParameter("device")))
+    a_user.loaded.exit()
+    a_user.loaded.enter()
+    node.RemoveObserver(tag)
+    assert seen == []
+
+
+def test_a_scene_that_is_loaded_after_coming_back_shows_its_own_choices(a_user: Any, tmp_path: Path) -> None:
+    a_user.ui.deviceComboBox.currentIndex = 2
+    a_user.ui.connectivityComboBox.currentIndex = 1
+    assert slicer.util.saveScene(str(tmp_path / "scene.mrml"))
+    a_user.application.closeScene()
+    a_user.loaded.exit()
+    a_user.loaded.enter()
+    assert a_user.ui.deviceComboBox.currentIndex == 0
+    slicer.util.loadScene(str(tmp_path / "scene.mrml"))
+    assert (a_user.parameters.device.value, a_user.parameters.connectivity.value) == ("cuda", 26)
+    assert (a_user.ui.deviceComboBox.currentIndex, a_user.ui.connectivityComboBox.currentIndex) == (2, 1)
 
 
 def test_a_model_of_a_saved_scene_that_is_not_installed_is_said_and_kept(a_user: Any, a_blob_image: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -278,13 +279,81 @@ def test_report_and_recipe_are_opened_with_the_systems_programs(
     a_trainer: Trainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[Path] = []
-    monkeypatch.setattr(sys.modules["MedSegLib.trainSection"], "openPath", opened.append)
+    monkeypatch.setattr(sys.modules["MedSegLib.trainSection"], "openPath", lambda path, _status: opened.append(path))
     a_trainer.fill()
     a_trainer.ui.editRecipeButton.click()
     a_trainer.press("Start training")
     a_trainer.until_it_ends()
     a_trainer.ui.trainReportButton.click()
     assert opened == [a_trainer.folder / "recipe.yaml", a_trainer.folder / "output" / "report.html"]
+
+
+def test_a_file_without_a_program_for_it_is_told_with_its_place(a_trainer: Trainer) -> None:
+    """The offscreen platform of the tests has a program for nothing."""
+    a_trainer.fill()
+    a_trainer.ui.editRecipeButton.click()
+    assert f"no program that opens {a_trainer.folder / 'recipe.yaml'}" in a_trainer.status
+    assert str(a_trainer.folder) not in a_trainer.user.panel.report()
+    a_trainer.press("Start training")
+    a_trainer.until_it_ends()
+    a_trainer.ui.trainReportButton.click()
+    assert "report.html" in a_trainer.status
+    a_trainer.ui.openModelsFolderButton.click()
+    assert "no program that opens" in a_trainer.ui.modelsStatusLabel.text
+    assert "models" in a_trainer.ui.modelsStatusLabel.text
+
+
+def a_recipe_with_a_table(folder: Path, repository: Path, table: str) -> Path:
+    text = (repository / "Resources/recipes/left-atrium-mr.yaml").read_text(encoding="utf-8")
+    assert "\ndata:\n" in text
+    path = folder / "with-table.yaml"
+    line = f"  csv: {table}\n" if table else ""
+    text = text.replace("\ndata:\n", f"\ndata:\n{line}")
+    labels = repository / "Resources/recipes/left-atrium-mr.labels.csv"
+    path.write_text(text.replace("left-atrium-mr.labels.csv", str(labels)), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("table", ["pairs.csv", "../other place/pairs.csv"])
+def test_a_recipe_that_names_its_data_needs_no_folder(
+    a_trainer: Trainer, repository: Path, table: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ui = a_trainer.ui
+    a_trainer.fill()
+    recipe = a_recipe_with_a_table(a_trainer.folder, repository, table)
+    ui.trainRecipePathLineEdit.currentPath = str(recipe)
+    ui.trainDataPathLineEdit.currentPath = ""
+    started: list[tuple[Path, Path]] = []
+    monkeypatch.setattr(a_trainer.section._run, "start", lambda recipe, data, **_: started.append((recipe, data)))
+    a_trainer.press("Start training")
+    assert "Reading the recipe" in a_trainer.status
+    assert not ui.trainButton.enabled
+    assert not ui.trainRecipePathLineEdit.enabled
+    a_trainer.user.until(lambda: ui.trainRecipePathLineEdit.enabled, 60.0)
+    assert started == [(recipe, recipe.parent / table)], a_trainer.status
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("", "names no data"), ("seed: [", "is not valid YAML"), ("seed: 1", "is missing")],
+)
+def test_a_recipe_that_names_no_data_is_told_in_one_sentence_and_nothing_starts(
+    a_trainer: Trainer, repository: Path, text: str, expected: str
+) -> None:
+    a_trainer.fill()
+    recipe = a_recipe_with_a_table(a_trainer.folder, repository, "")
+    if text:
+        recipe.write_text(text, encoding="utf-8")
+    a_trainer.ui.trainRecipePathLineEdit.currentPath = str(recipe)
+    a_trainer.ui.trainDataPathLineEdit.currentPath = ""
+    a_trainer.press("Start training")
+    a_trainer.user.until(lambda: a_trainer.ui.trainRecipePathLineEdit.enabled, 60.0)
+    assert expected in a_trainer.status
+    assert "color:#c0392b" in a_trainer.status
+    assert "Traceback" not in a_trainer.status
+    assert not a_trainer.section.isTraining
+    assert a_trainer.ui.trainButton.enabled
+    assert str(a_trainer.folder) not in a_trainer.user.panel.report()
 
 
 def test_a_recipe_is_written_for_the_data(a_trainer: Trainer) -> None:
@@ -319,6 +388,30 @@ def test_choices_are_remembered_on_this_computer(a_trainer: Trainer) -> None:
     settings = qt.QSettings()
     assert settings.value("MedSeg/TrainingOutput") == str(a_trainer.folder / "output")
     assert settings.value("MedSeg/TrainingDevice") == "cpu"
+
+
+def test_emptied_lines_do_not_come_back_after_a_restart(a_trainer: Trainer) -> None:
+    a_trainer.fill()
+    ui = a_trainer.ui
+    lines = ("trainDataPathLineEdit", "trainRecipePathLineEdit", "trainOutputPathLineEdit")
+    for name in lines:
+        getattr(ui, name).currentPath = ""
+    assert not ui.editRecipeButton.enabled
+    assert not ui.newRecipeButton.enabled
+    user = a_trainer.user
+    later = slicer.util.childWidgetVariables(slicer.util.loadUI(user.widget.resourcePath("UI/Models.ui")))
+    section = sys.modules["MedSegLib.trainSection"].TrainSection(later, user.panel.segment._services, lambda _: None)
+    assert [getattr(later, name).currentPath for name in lines] == ["", "", ""]
+    section.shutDown()
+
+
+def test_what_reads_the_recipe_loads_nothing_of_it_into_slicer(a_trainer: Trainer) -> None:
+    """In a fresh process, since that of the tests has everything: the reader itself is in another process."""
+    file = sys.modules["MedSegLib.recipeTable"].__file__
+    loaded = "sorted({'medseg', 'yaml', 'pydantic', 'torch'} & set(sys.modules))"
+    code = f"import runpy, sys; runpy.run_path({file!r}); print({loaded})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_packages_for_training_are_asked_for_before_the_first_one(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,9 +38,15 @@ def a_drawer(a_user: Any) -> Iterator[Any]:
     a_user.panel.transfer.controller.abandon("The test is over.")
 
 
+def make(user: Any) -> None:
+    """Press "Make thick copy" and wait for it."""
+    user.ui.makeThickCopyButton.click()
+    user.until(lambda: not user.panel.transfer.isMaking, 30.0)
+
+
 def draw(user: Any) -> Any:
     """Press "Make thick copy" and draw the ball on it, as the Segment Editor would."""
-    user.ui.makeThickCopyButton.click()
+    make(user)
     segmentation = user.parameters.thickSegmentation
     thick = user.panel.transfer._thickNode()
     assert thick.GetImageData().GetDimensions()[2] == 6
@@ -71,9 +80,10 @@ def test_the_button_leads_through_the_steps(a_drawer: Any) -> None:
     ui = a_drawer.ui
     assert ui.transferButton.toolTip == "Make a thick copy and draw on it."
     assert not ui.drawButton.enabled
-    ui.makeThickCopyButton.click()
+    make(a_drawer)
     assert ui.drawButton.enabled
     assert "Press Draw" in ui.transferStatusLabel.text
+    assert "draw on the axial slices of 4 mm" in ui.transferStatusLabel.text
     assert ui.transferButton.toolTip == "Draw at least one segment on the thick copy."
     assert a_drawer.parameters.inputVolume is a_drawer.volume
 
@@ -113,16 +123,159 @@ def test_the_volume_of_the_copy_counts_whatever_is_chosen_by_now(a_drawer: Any) 
     assert transfer(a_drawer).state == "done"
 
 
+def test_the_copy_is_computed_away_from_the_main_thread(a_drawer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import medseg.training.thin_thick as package
+
+    threads: list[Any] = []
+    compute = package.thick_copy
+
+    def thick_copy(*arguments: Any, **options: Any) -> Any:
+        threads.append(threading.current_thread())
+        return compute(*arguments, **options)
+
+    monkeypatch.setattr(package, "thick_copy", thick_copy)
+    button = a_drawer.ui.makeThickCopyButton
+    button.click()
+    assert not button.enabled
+    assert "Making the thick copy" in a_drawer.ui.transferStatusLabel.text
+    button.click()
+    a_drawer.until(lambda: button.enabled, 30.0)
+    assert len(threads) == 1
+    assert threads[0] is not threading.main_thread()
+    assert len(a_drawer.nodes("vtkMRMLScalarVolumeNode")) == 2
+
+
+def test_the_copy_lies_where_the_volume_lies_and_looks_like_it(a_drawer: Any) -> None:
+    from medseg.mrml import make_thick_copy, volume_from_node
+
+    display = a_drawer.volume.GetDisplayNode()
+    display.SetAutoWindowLevel(False)
+    display.SetWindowLevel(123.0, 45.0)
+    transform = a_drawer.application.scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    a_drawer.volume.SetAndObserveTransformNodeID(transform.GetID())
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(a_drawer.application.scene)
+    folder = hierarchy.CreateFolderItem(hierarchy.GetSceneItemID(), "a patient")
+    hierarchy.CreateItem(folder, a_drawer.volume)
+    make(a_drawer)
+    node = a_drawer.panel.transfer._thickNode()
+    expected = make_thick_copy(a_drawer.application.scene, a_drawer.volume, THICKNESS)
+    made, wanted = volume_from_node(node), volume_from_node(expected)
+    assert made.geometry.is_close(wanted.geometry)
+    assert np.array_equal(made.array, wanted.array)
+    assert expected.GetName().startswith(node.GetName())
+    assert node.GetParentTransformNode() is transform
+    assert a_drawer.parameters.thickSegmentation.GetParentTransformNode() is transform
+    assert (node.GetDisplayNode().GetWindow(), node.GetDisplayNode().GetLevel()) == (123.0, 45.0)
+    assert node.GetDisplayNode().GetColorNodeID() == expected.GetDisplayNode().GetColorNodeID()
+    made_of = [hierarchy.GetItemByDataNode(one) for one in (node, a_drawer.parameters.thickSegmentation)]
+    assert {hierarchy.GetItemParent(item) for item in made_of} == {folder}
+
+
+def test_a_volume_that_is_deleted_meanwhile_has_no_copy(a_drawer: Any) -> None:
+    a_drawer.ui.makeThickCopyButton.click()
+    a_drawer.application.scene.RemoveNode(a_drawer.volume)
+    a_drawer.until(lambda: not a_drawer.panel.transfer.isMaking, 30.0)
+    assert "The volume was deleted" in a_drawer.ui.transferStatusLabel.text
+    assert a_drawer.nodes("vtkMRMLScalarVolumeNode") == []
+
+
+def test_closing_the_scene_while_a_copy_is_computed_writes_nothing(a_drawer: Any) -> None:
+    a_drawer.ui.makeThickCopyButton.click()
+    a_drawer.application.closeScene()
+    a_drawer.until(lambda: a_drawer.panel._poller._functions == [], 30.0)
+    assert a_drawer.nodes("vtkMRMLScalarVolumeNode") == []
+    assert not a_drawer.panel.transfer.isMaking
+
+
+def slices_of(orientation: str, spacing: tuple[float, float, float], plane: str = "auto") -> tuple[str, str]:
+    """The axis across the thick slices of a volume, and the name of their plane."""
+    parameterNode, slicePlane = (sys.modules[f"MedSegLib.{name}"] for name in ("parameterNode", "slicePlane"))
+    geometry = Geometry.from_spacing((8, 8, 8), spacing, orientation=orientation)
+    axis = slicePlane.sliceAxis(geometry, parameterNode.SlicePlane(plane))
+    return axis, slicePlane.planeAlong(geometry, axis).value
+
+
+@pytest.mark.parametrize(
+    ("orientation", "spacing", "expected"),
+    [
+        ("LPS", (0.7, 0.7, 0.5), ("k", "axial")),  # thin CT: the pixels are larger than the distance of slices
+        ("LPS", (1.0, 1.0, 1.0), ("k", "axial")),
+        ("PSR", (0.6, 0.6, 3.0), ("k", "sagittal")),  # a sagittal series as the scanner stores it
+        ("RAS", (3.0, 0.6, 0.6), ("i", "sagittal")),  # the same, turned by a converter
+        ("LSA", (0.6, 0.6, 4.0), ("k", "coronal")),
+        ("RAS", (0.6, 4.0, 0.6), ("j", "coronal")),
+        ("PSR", (1.0, 1.0, 1.0), ("k", "sagittal")),
+        ("RAS", (5.0, 0.6, 0.7), ("i", "sagittal")),  # pixels that are not quite square
+        ("LPS", (0.7, 0.705, 0.7), ("k", "axial")),  # rounded in a file
+    ],
+)
+def test_thick_slices_lie_in_the_plane_that_was_scanned(
+    a_user: Any, orientation: str, spacing: tuple[float, float, float], expected: tuple[str, str]
+) -> None:
+    assert slices_of(orientation, spacing) == expected
+
+
+@pytest.mark.parametrize(("plane", "axis"), [("axial", "k"), ("sagittal", "i"), ("coronal", "j")])
+def test_the_plane_may_be_chosen(a_user: Any, plane: str, axis: str) -> None:
+    assert slices_of("RAS", (3.0, 0.6, 0.6), plane) == (axis, plane)
+
+
+def test_a_sagittal_series_is_drawn_on_and_transferred_in_its_own_plane(a_drawer: Any) -> None:
+    from medseg.mrml import labelmap_from_segmentation, volume_from_node, volume_to_node
+
+    ball = a_ball()
+    geometry = Geometry.from_spacing(SHAPE, (0.8, 1.0, 1.0))
+    noise = np.random.default_rng(6).normal(0, 5, SHAPE)
+    image = Volume((100.0 * ball + noise).astype(np.float32), geometry, name="sagittal")
+    node = volume_to_node(image, a_drawer.application.scene)
+    a_drawer.ui.inputSelector.setCurrentNode(node)
+    assert "sagittal slices of 4 mm" in a_drawer.ui.makeThickCopyButton.toolTip
+    a_drawer.ui.slicePlaneComboBox.currentIndex = 3
+    assert "coronal slices of 4 mm" in a_drawer.ui.makeThickCopyButton.toolTip
+    a_drawer.ui.slicePlaneComboBox.currentIndex = 0
+    make(a_drawer)
+    assert "draw on the sagittal slices of 4 mm" in a_drawer.ui.transferStatusLabel.text
+    thick = a_drawer.panel.transfer._thickNode()
+    assert thick.GetImageData().GetDimensions() == (5, 26, 24)
+    labels = volume_from_node(thick)
+    labelmap = a_drawer.application.scene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode")
+    volume_to_node(labels.with_array((labels.array > 50).astype(np.uint8)), a_drawer.application.scene, node=labelmap)
+    slicer.modules.segmentations.logic().ImportLabelmapToSegmentationNode(
+        labelmap, a_drawer.parameters.thickSegmentation
+    )
+    a_drawer.panel.update()
+    outcome = transfer(a_drawer)
+    assert outcome.state == "done", outcome.sentence
+    found = labelmap_from_segmentation(outcome.segmentationNode, node).array > 0
+    assert 2.0 * (found & ball).sum() / (found.sum() + ball.sum()) > 0.85
+    assert outcome.tableNode.GetNumberOfRows() > 0
+
+
+def test_the_paper_s_joint_loss_can_be_chosen(a_drawer: Any) -> None:
+    combo = a_drawer.ui.transferMethodComboBox
+    combo.currentIndex = 2
+    assert combo.currentText == "Joint loss of the paper (slowest)"
+    assert "three parts of the paper's loss" in combo.toolTip
+    assert a_drawer.parameters.transferMethod.name == "JOINT", "saved scenes hold the name"
+    draw(a_drawer)
+    request = a_drawer.panel.transfer._request()
+    assert request.options["method"] == "joint"
+    short = dataclasses.replace(request, options={**request.options, "steps": 3})
+    run = a_drawer.panel.transfer.controller.start(short)
+    a_drawer.until(lambda: not a_drawer.panel.transfer.controller.isRunning, 120.0)
+    assert run.job.state == "done", run.job.error
+
+
 def test_too_thin_slices_are_told_in_one_sentence_and_make_nothing(a_drawer: Any) -> None:
     a_drawer.ui.thicknessSpinBox.value = 1.0
-    a_drawer.ui.makeThickCopyButton.click()
+    make(a_drawer)
     assert "do not become thicker" in a_drawer.ui.transferStatusLabel.text
     assert a_drawer.parameters.thickSegmentation is None
     assert len(a_drawer.nodes("vtkMRMLScalarVolumeNode")) == 1
 
 
 def test_an_empty_drawing_is_told_in_one_sentence(a_drawer: Any) -> None:
-    a_drawer.ui.makeThickCopyButton.click()
+    make(a_drawer)
     a_drawer.parameters.thickSegmentation.GetSegmentation().AddEmptySegment("nothing", "Nothing")
     a_drawer.panel.update()
     outcome = transfer(a_drawer)
@@ -141,7 +294,7 @@ def test_a_copy_that_is_gone_is_told(a_drawer: Any) -> None:
 def test_draw_opens_the_segment_editor_with_both(a_drawer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
     monkeypatch.setattr(slicer.util, "selectModule", opened.append)
-    a_drawer.ui.makeThickCopyButton.click()
+    make(a_drawer)
     a_drawer.ui.drawButton.click()
     assert opened == ["SegmentEditor"]
     node = a_drawer.application.scene.GetSingletonNode("SegmentEditor", "vtkMRMLSegmentEditorNode")

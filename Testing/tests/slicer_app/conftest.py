@@ -107,7 +107,8 @@ class SmallWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._parameterNode.disconnectGui(self._tag)
         self._parameterNode = node
         if node:
-            self._tag = node.connectGui(self.ui)
+            named = {widget.property("SlicerParameterName"): widget for widget in vars(self.ui).values()}
+            self._tag = node.connectParametersToGui({name: widget for name, widget in named.items() if name})
 
     def onApplyButton(self):
         with slicer.util.tryWithErrorDisplay("It did not work."):

@@ -169,6 +169,36 @@ def test_after_disconnecting_nothing_follows(a_loaded_module):
     assert parameters.threshold == 33
 
 
+def test_connecting_a_whole_panel_gives_no_tag_as_in_slicer_before_5_10(a_loaded_module):
+    panel = a_loaded_module.widget
+    tag = panel._tag
+    assert tag is not None, "a map of parameters and widgets gives one in every version"
+    assert panel._parameterNode.connectGui(panel.ui) is None
+    panel._parameterNode.disconnectGui(tag)
+    panel.ui.thresholdSlider.value = 44
+    assert panel._parameterNode.threshold == 44, "what was connected without a tag stays connected"
+
+
+def test_an_older_connector_hears_how_a_newer_one_fills_the_box(a_loaded_module):
+    panel, mode = a_loaded_module.widget, a_loaded_module.source.Mode
+    node = panel._parameterNode.parameterNode
+    panel._parameterNode.mode = mode.SLOW
+    written = []
+    node.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: written.append(node.GetParameter("mode")))
+    a_loaded_module.source.SmallLogic().getParameterNode().connectGui(panel.ui)
+    assert written == ["QUICK", "SLOW"], "the first item when the box is filled, then what was chosen"
+
+
+def test_after_disconnecting_the_node_is_still_observed_as_in_slicer_before_5_12(a_loaded_module):
+    panel = a_loaded_module.widget
+    parameters = panel._parameterNode
+    panel.setParameterNode(None)
+    updates = []
+    parameters._update_gui = lambda: updates.append(1)
+    parameters.threshold = 5
+    assert len(updates) == 1
+
+
 def test_a_widget_that_cannot_show_a_type_is_an_error(the_application):
     import qt
     from slicer.parameterNodeWrapper import createGuiConnector
