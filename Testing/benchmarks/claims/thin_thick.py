@@ -167,6 +167,7 @@ def columns_of(setup: Setup, seeds: int, data: Path | None) -> list[Column]:
         Column("phantom", ratio, rule, phantoms, thorough=rule == "majority" and ratio == max(setup.ratios))
         for rule in setup.rules
         for ratio in setup.ratios
+        if rule == "majority" or ratio == max(setup.ratios)
     ]
     if data is not None:
         atria = data_of.atria(data)[: setup.cases]

@@ -323,7 +323,7 @@ def verdict_of(world: str, results: Sequence[Result]) -> str:
         f"{world[0].upper()}{world[1:]}: the claim {'holds' if smaller and as_good else 'does not hold'}. TSFMUNet "
         f"drops by {drop[OURS]:.3f} and the 3D U-Net by {drop[THREE_D]:.3f} ({'less' if smaller else 'not less'}); its "
         f"Dice is {score[OURS]:.3f} and the ConvLSTM U-Net's {score[RECURRENT]:.3f} "
-        f"({'at least as good' if as_good else 'not as good'})."
+        f"({'at least as good' if as_good else 'not as good'}), which drops by {drop[RECURRENT]:.3f}."
     )
 
 
