@@ -12,6 +12,7 @@ from medseg.cli.demo import demo
 from medseg.cli.failures import CarefulGroup
 from medseg.cli.info import info
 from medseg.cli.models import models
+from medseg.cli.register import register
 from medseg.cli.segment import segment
 from medseg.cli.thick import thick, transfer
 from medseg.cli.train import train
@@ -39,11 +40,12 @@ def medseg(
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the whole traceback of an unexpected error.")] = False,
 ) -> None:
-    """Segment CT and MR volumes, on your own machine."""
+    """Segment and register CT and MR volumes, on your own machine."""
 
 
 app.command()(segment)
 app.command()(models)
+app.command()(register)
 app.command()(info)
 app.command()(train)
 app.command()(thick)

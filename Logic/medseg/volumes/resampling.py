@@ -14,7 +14,14 @@ if TYPE_CHECKING:
     from medseg.volumes.volume import Interpolation, Volume
 
 
-def resample(volume: Volume, target: Geometry, interpolation: Interpolation = "linear", fill: float = 0.0) -> Volume:
+def resample(
+    volume: Volume,
+    target: Geometry,
+    interpolation: Interpolation = "linear",
+    fill: float = 0.0,
+    *,
+    transform: Any = None,
+) -> Volume:
     """Return ``volume`` on the grid ``target``.
 
     Any two grids: oblique, left-handed, and also sheared, because ITK's resampling goes through the inverse of the
@@ -26,6 +33,8 @@ def resample(volume: Volume, target: Geometry, interpolation: Interpolation = "l
         "linear" and "bspline" (cubic, ITK's) give float32; "nearest" keeps the type of the voxels.
     fill
         The value beyond half a voxel outside the outermost voxel centres; up to there the border value goes on.
+    transform
+        A SimpleITK transform (LPS mm) from points of the target to points of the volume; none: the same points.
 
     Raises
     ------
@@ -43,6 +52,8 @@ def resample(volume: Volume, target: Geometry, interpolation: Interpolation = "l
     resampler = sitk.ResampleImageFilter()
     resampler.SetInterpolator(methods[interpolation])
     resampler.SetDefaultPixelValue(float(fill))
+    if transform is not None:
+        resampler.SetTransform(transform)
     resampler.SetSize(target.size)
     spacing, origin, direction = target.to_lps()
     resampler.SetOutputSpacing(spacing)

@@ -1,0 +1,124 @@
+"""Figures of a registration: how alike the volumes are before and after, and what the transform does to space."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from medseg.files import atomic_path
+from medseg.metrics import dice_per_label, surface_agreement
+from medseg.metrics.deformation import deformation_figures
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from medseg.metrics.deformation import DeformationFigures
+    from medseg.registration.transform import DisplacementField, SpatialTransform
+    from medseg.volumes import Volume
+
+
+@dataclass(frozen=True)
+class LabelFigures:
+    """One label of two segmentations: Dice before and after; surface Dice (2 mm) and HD95 (mm) after."""
+
+    dice_before: float
+    dice_after: float
+    surface_dice: float
+    hd95_mm: float
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What is known about a registration; what needs something that was not given is empty.
+
+    Attributes
+    ----------
+    correlation_before, correlation_after
+        Pearson's correlation of the two volumes where both are, on the fixed grid; NaN when nothing overlaps.
+    information_before, information_after
+        Their mutual information in nats (32 bins).
+    deformation
+        What the deformable part does to space; ``None`` for a linear transform.
+    labels
+        By label value.
+    landmark_errors_before_mm, landmark_errors_after_mm
+        Distance between each landmark of the moving volume and where its counterpart goes, in the order given.
+    inverse_error_mm
+        The largest distance by which inverse and transform miss each other, when an inverse was asked for.
+    """
+
+    correlation_before: float
+    correlation_after: float
+    information_before: float
+    information_after: float
+    deformation: DeformationFigures | None = None
+    labels: Mapping[int, LabelFigures] = dataclasses.field(default_factory=dict)
+    landmark_errors_before_mm: tuple[float, ...] = ()
+    landmark_errors_after_mm: tuple[float, ...] = ()
+    inverse_error_mm: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures as JSON takes them; NaN becomes ``None``."""
+        return _plain(dataclasses.asdict(self))
+
+
+def likeness(fixed: Volume, moved: Volume, covered: np.ndarray) -> tuple[float, float]:
+    """Return correlation and mutual information (nats) of two volumes on one grid, where ``covered``."""
+    first, second = (volume.array[covered].astype(np.float64) for volume in (fixed, moved))
+    if len(first) < 2 or first.std() == 0 or second.std() == 0:
+        return math.nan, math.nan
+    correlation = float(np.corrcoef(first, second)[0, 1])
+    joint = np.histogram2d(_clipped(first), _clipped(second), bins=32)[0] / len(first)
+    apart = joint.sum(1, keepdims=True) * joint.sum(0, keepdims=True)
+    there = joint > 0
+    return correlation, float((joint[there] * np.log(joint[there] / apart[there])).sum())
+
+
+def figures_of_field(displacement: DisplacementField) -> DeformationFigures:
+    """Return the figures of a field; they do not depend on the unit, since it is that of the grid."""
+    return deformation_figures(displacement.to_voxels()[None])
+
+
+def figures_of_labels(fixed: Volume, before: Volume, after: Volume) -> dict[int, LabelFigures]:
+    """Return the figures of each label that occurs in the fixed segmentation; all three on its grid."""
+    found = {}
+    values = [int(value) for value in np.unique(fixed.array) if value]
+    first, second = (dice_per_label(one.array, fixed.array, values) for one in (before, after))
+    for value in values:
+        apart = surface_agreement(after.array == value, fixed.array == value, fixed.geometry.spacing[::-1])
+        found[value] = LabelFigures(first[value], second[value], apart.surface_dice, apart.hd95_mm)
+    return found
+
+
+def landmark_errors(
+    transform: SpatialTransform, fixed_points: np.ndarray, moving_points: np.ndarray
+) -> tuple[float, ...]:
+    """Return the distance in mm between each moving landmark and where the transform takes the fixed one."""
+    apart = np.linalg.norm(transform.apply(fixed_points) - np.asarray(moving_points), axis=1)
+    return tuple(float(value) for value in apart)
+
+
+def write_report(path: Path, content: Mapping[str, Any]) -> None:
+    """Write figures as JSON."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(_plain(dict(content)), indent=2) + "\n", encoding="utf-8")
+
+
+def _clipped(values: np.ndarray) -> np.ndarray:
+    return np.clip(values, *np.percentile(values, [0.1, 99.9]))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value

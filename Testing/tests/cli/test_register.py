@@ -1,0 +1,113 @@
+"""``medseg register``: files in, a transform that SimpleITK reads, a volume, figures; mistakes are sentences."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from typer.testing import CliRunner
+
+from medseg.cli import app
+from medseg.registration import SpatialTransform, read_transform, write_transform
+from medseg.volumes import read_volume, write_labelmap, write_volume
+from support.registration import a_head, a_smooth_warp, a_turn, distance, inner_points, moved
+
+
+@pytest.fixture(scope="module")
+def a_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A head and the head turned and shifted, with a segmentation of each and landmarks."""
+    folder = tmp_path_factory.mktemp("pair")
+    head, known = a_head(), a_turn(9, (8, -6, 5))
+    labels = head.with_array((head.array > 0.25).astype(np.uint8))
+    write_volume(head, folder / "fixed.nii.gz")
+    write_volume(moved(head, known), folder / "moving.nii.gz")
+    write_labelmap(labels, folder / "fixed_label.nii.gz")
+    inverse = known.inverse(head.geometry)[0]
+    write_labelmap(inverse.resample(labels, head.geometry, "nearest"), folder / "moving_label.nii.gz")
+    points = inner_points(head.geometry)[:5]
+    rows = [",".join(f"{value:.4f}" for value in (*a, *b)) for a, b in zip(points, known.apply(points), strict=True)]
+    header = "fixed_r,fixed_a,fixed_s,moving_r,moving_a,moving_s"
+    (folder / "points.csv").write_text("\n".join([header, *rows]) + "\n")
+    return folder
+
+
+def run(*arguments: object) -> tuple[int, str]:
+    result = CliRunner().invoke(app, ["register", *map(str, arguments)])
+    return result.exit_code, result.output
+
+
+def test_the_transform_the_volume_and_the_figures_are_written(a_folder: Path, tmp_path: Path) -> None:
+    code, said = run(
+        a_folder / "fixed.nii.gz", a_folder / "moving.nii.gz", "--method", "rigid",
+        "--output-transform", tmp_path / "t.h5", "--output-inverse", tmp_path / "i.tfm",
+        "--output-volume", tmp_path / "w.nrrd", "--report", tmp_path / "r.json",
+        "--fixed-labels", a_folder / "fixed_label.nii.gz", "--moving-labels", a_folder / "moving_label.nii.gz",
+    )  # fmt: skip
+    assert code == 0, said
+    known, geometry = a_turn(9, (8, -6, 5)), read_volume(a_folder / "fixed.nii.gz").geometry
+    found = read_transform(tmp_path / "t.h5")
+    assert distance(found, known, geometry) < 0.5
+    assert distance(found.then(read_transform(tmp_path / "i.tfm")), SpatialTransform(), geometry) < 1e-3
+    point = sitk.ReadTransform(str(tmp_path / "t.h5")).TransformPoint((-10.0, -20.0, 30.0))
+    np.testing.assert_allclose(np.array(point) * [-1, -1, 1], found.apply([10.0, 20.0, 30.0]), atol=1e-3)
+    assert read_volume(tmp_path / "w.nrrd").geometry.is_close(geometry)
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert report["quality"]["correlation_after"] > report["quality"]["correlation_before"]
+    assert report["quality"]["labels"]["1"]["dice_after"] > 0.95
+    for words in ("Mean Dice", "The inverse is right to", "Written:"):
+        assert words in said
+
+
+def test_landmarks_or_a_transform_are_where_it_begins(a_folder: Path, tmp_path: Path) -> None:
+    code, said = run(
+        a_folder / "fixed.nii.gz", a_folder / "moving.nii.gz", "--method", "rigid",
+        "--landmarks", a_folder / "points.csv", "--report", tmp_path / "r.json",
+    )  # fmt: skip
+    assert code == 0, said
+    assert "Landmarks" in said
+    assert max(json.loads((tmp_path / "r.json").read_text())["quality"]["landmark_errors_after_mm"]) < 1
+    write_transform(a_turn(0, (900, 0, 0)), tmp_path / "far.tfm")
+    code, said = run(
+        a_folder / "fixed.nii.gz", a_folder / "moving.nii.gz", "--initial-transform", tmp_path / "far.tfm",
+        "--output-transform", tmp_path / "t.h5",
+    )  # fmt: skip
+    assert code == 1
+    assert "do not overlap" in said
+    assert not (tmp_path / "t.h5").exists()
+
+
+def test_a_deformable_registration_writes_a_field(a_folder: Path, tmp_path: Path) -> None:
+    head = read_volume(a_folder / "fixed.nii.gz")
+    write_volume(moved(head, a_smooth_warp(head.geometry)), tmp_path / "moving.nii.gz")
+    code, said = run(
+        a_folder / "fixed.nii.gz", tmp_path / "moving.nii.gz", "--method", "field", "--device", "cpu",
+        "--output-transform", tmp_path / "field.nrrd",
+    )  # fmt: skip
+    assert code == 0, said
+    assert "Folded voxels" in said
+    known = a_smooth_warp(head.geometry)
+    before = distance(SpatialTransform(), known, head.geometry)
+    assert distance(read_transform(tmp_path / "field.nrrd"), known, head.geometry) < 0.5 * before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "nothing would be kept"),
+        (("--output-transform", "{out}/t.xyz"), "does not end as a transform does"),
+        (("--output-transform", "{out}/t.h5", "--landmarks", "{pair}/fixed.nii.gz"), "not a table of landmarks"),
+        (("--output-transform", "{out}/t.h5", "--landmarks", "{out}/bad.csv"), "not a table of landmarks"),
+        (("--output-transform", "{out}/t.h5", "--initial-transform", "{out}/none.h5"), "There is no file"),
+        (("--output-volume", "{out}/none/w.nrrd"), "does not exist"),
+    ],
+)
+def test_mistakes_are_sentences(a_folder: Path, tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
+    (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
+    given = [text.format(out=tmp_path, pair=a_folder) for text in arguments]
+    code, said = run(a_folder / "fixed.nii.gz", a_folder / "moving.nii.gz", *given)
+    assert code in (1, 2)
+    assert words in " ".join(said.replace("│", " ").split())
+    assert "should not have" not in said
