@@ -73,7 +73,7 @@ def test_a_finished_run_has_a_page_of_its_own(
     assert Path(state.exported) == result.exported == tmp_path / "blobs.zip"
     picture = Image.open(result.package / "docs" / "preview.png")
     assert picture.size == (1440, 1080)
-    assert "![A case kept aside](preview.png)" in (result.package / "docs" / "README.md").read_text()
+    assert "![A case kept aside](preview.png)" in (result.package / "docs" / "README.md").read_text("utf-8")
 
 
 @pytest.mark.usefixtures("a_real_report")
