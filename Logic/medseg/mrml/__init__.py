@@ -7,7 +7,8 @@ of them belong on the main thread, as everything that touches MRML does.
 
 from medseg.mrml.files import write_segmentation
 from medseg.mrml.hierarchy import place_beside
-from medseg.mrml.labelmaps import label_values, labelmap_from_segmentation
+from medseg.mrml.label_reading import labelmap_from_segmentation
+from medseg.mrml.labelmaps import label_values
 from medseg.mrml.segmentations import create_closed_surface, segmentation_to_node
 from medseg.mrml.tables import statistics_to_table
 from medseg.mrml.thick import agreement_to_table, drawn_labels, make_thick_copy

@@ -8,28 +8,34 @@ from typing import TYPE_CHECKING, Any
 from medseg.analysis.naming import group_of
 from medseg.errors import InputError
 from medseg.mrml.hierarchy import place_beside
-from medseg.mrml.labelmaps import label_values, labelmap_from_segmentation
+from medseg.mrml.label_reading import LabelReading, read_labels
+from medseg.mrml.labelmaps import label_values
 from medseg.mrml.masks import reference_volume, segment_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from medseg.analysis import Panoptic
-    from medseg.volumes import Volume
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What :func:`medseg.analysis.compare_instances` takes, and the volume on whose grid it lies."""
+    """Two segmentations as they were read on the main thread, and the volume on whose grid they are compared."""
 
-    predicted: Volume
-    true: Volume
+    predicted: LabelReading
+    true: LabelReading
     groups: dict[str, tuple[list[int], list[int]]]
     volume_node: Any
 
+    def qualities(self) -> dict[str, Panoptic]:
+        """Return the panoptic quality of each group; touches no node, so it may run in any thread."""
+        from medseg.analysis import compare_instances
+
+        return compare_instances(self.predicted.labelmap(), self.true.labelmap(), self.groups)
+
 
 def comparison_of(segmentation_node: Any, reference_node: Any) -> Comparison:
-    """Return both segmentations on the grid of the volume that the reference was drawn on, and their groups.
+    """Read both segmentations, for the grid of the volume that the reference was drawn on, and their groups.
 
     "Left rib a" and "Left rib b" belong to the group "Left rib"; an instance is compared within its group only, so that
     it need not have the same number in both.
@@ -53,8 +59,8 @@ def comparison_of(segmentation_node: Any, reference_node: Any) -> Comparison:
             advice="Load it, and choose it as the source geometry of the reference in the Segmentations module.",
         )
     return Comparison(
-        labelmap_from_segmentation(segmentation_node, volume_node),
-        labelmap_from_segmentation(reference_node, volume_node),
+        read_labels(segmentation_node, volume_node),
+        read_labels(reference_node, volume_node),
         groups,
         volume_node,
     )

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from medseg.training.thin_thick import SliceAgreement, SliceAxis
+    from medseg.volumes import Volume
+
+THIN_ROLE = "MedSegThinVolume"
+"""Node reference from a thick copy to the volume that it was made of."""
 
 _TERMINOLOGY_TAG = "TerminologyEntry"
 
@@ -46,11 +50,40 @@ def make_thick_copy(scene: Any, volume_node: Any, thickness_mm: float, axis: Sli
         When the node is no volume, or the thickness makes no thicker slice or more than the volume has.
     """
     thick = thick_copy(volume_from_node(volume_node, copy=False), thickness_mm=thickness_mm, axis=axis)
+    return add_thick_copy(scene, thick, volume_node, axis)
+
+
+def add_thick_copy(scene: Any, thick: Volume, volume_node: Any, axis: SliceAxis = "k") -> Any:
+    """Add the thick copy of a volume (:func:`medseg.training.thin_thick.thick_copy`), computed in whatever thread.
+
+    Returns
+    -------
+    vtkMRMLScalarVolumeNode
+        As :func:`make_thick_copy` has it, with a reference :data:`THIN_ROLE` to the volume.
+    """
     thickness = thick.geometry.spacing["ijk".index(axis)]
     node = volume_to_node(thick, scene, name=f"{node_name(volume_node)} thick {thickness:.3g} mm")
     node.SetAndObserveTransformNodeID(volume_node.GetTransformNodeID())
     _copy_window(volume_node, node)
     place_beside(node, volume_node)
+    node.SetNodeReferenceID(THIN_ROLE, volume_node.GetID())
+    return node
+
+
+def add_drawing(thick_node: Any) -> Any:
+    """Add an empty segmentation to draw on a thick copy, in its frame and beside it.
+
+    Returns
+    -------
+    vtkMRMLSegmentationNode
+    """
+    scene = thick_node.GetScene()
+    name = scene.GenerateUniqueName(f"{node_name(thick_node)} drawn")
+    node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
+    node.CreateDefaultDisplayNodes()
+    node.SetReferenceImageGeometryParameterFromVolumeNode(thick_node)
+    node.SetAndObserveTransformNodeID(thick_node.GetTransformNodeID())
+    place_beside(node, thick_node)
     return node
 
 

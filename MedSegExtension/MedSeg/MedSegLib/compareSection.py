@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 import slicer
 from slicer.i18n import tr as _
 
-from medseg.errors import InputError, MedSegError
+from medseg.errors import MedSegError
 from MedSegLib.background import BackgroundTask
 from MedSegLib.jobSection import Services, StatusLine
-from MedSegLib.labelReading import LabelReading, readLabels
 
 if TYPE_CHECKING:
     from medseg.analysis import Panoptic
@@ -56,14 +55,14 @@ class CompareSection:
 
     def onCompareButton(self, _checked: bool = False) -> None:
         """Compare in the background; only what is read of the segments is read here."""
+        from medseg.mrml.comparison import comparison_of
+
         parameters = self._parameterNode
         if parameters is None or self._obstacle():
             return
         segmentationNode, referenceNode = parameters.compareSegmentation, parameters.referenceSegmentation
         try:
-            volumeNode = _volumeOf(segmentationNode, referenceNode)
-            groups = _groupsOf(segmentationNode, referenceNode)
-            readings = [readLabels(node, volumeNode) for node in (segmentationNode, referenceNode)]
+            comparison = comparison_of(segmentationNode, referenceNode)
         except MedSegError as error:
             self.status.fail(str(error))
             return
@@ -71,8 +70,8 @@ class CompareSection:
         self.status.say(_("Comparing…"))
         task = self._task = BackgroundTask(
             self._services.poller,
-            lambda: _compare(readings, groups),
-            lambda found, error: self._onCompared(found, error, task, name, volumeNode),
+            comparison.qualities,
+            lambda found, error: self._onCompared(found, error, task, name, comparison.volume_node),
         )
         self.update()
 
@@ -113,57 +112,3 @@ class CompareSection:
         if self._task is not None:
             return _("Comparing…")
         return ""
-
-
-Groups = dict[str, tuple[list[int], list[int]]]
-"""Label values of the instances in the segmentation and in the reference, by the group that they belong to."""
-
-
-def _compare(readings: list[LabelReading], groups: Groups) -> dict[str, Panoptic]:
-    """Compare what was read; touches neither Qt nor MRML."""
-    from medseg.analysis import compare_instances
-
-    predicted, true = (reading.labelmap() for reading in readings)
-    return compare_instances(predicted, true, groups)
-
-
-def _volumeOf(segmentationNode: Any, referenceNode: Any) -> Any:
-    """Return the volume on whose grid the segmentations are compared.
-
-    Raises
-    ------
-    InputError
-        When it is not in the scene.
-    """
-    from medseg.mrml.masks import reference_volume
-
-    volumeNode = reference_volume(referenceNode) or reference_volume(segmentationNode)
-    if volumeNode is None:
-        raise InputError(
-            _("The volume that the segmentations were made on is not in the scene."),
-            advice=_("Load it, and choose it as the source geometry of the reference in the Segmentations module."),
-        )
-    return volumeNode
-
-
-def _groupsOf(segmentationNode: Any, referenceNode: Any) -> Groups:
-    """Return the groups of instances; an instance is compared within its group, whatever its letter.
-
-    Raises
-    ------
-    InputError
-        When a segmentation has no segment.
-    """
-    from medseg.analysis.naming import group_of
-    from medseg.mrml import label_values
-    from medseg.mrml.masks import segment_names
-
-    groups: Groups = {}
-    for side, node in enumerate((segmentationNode, referenceNode)):
-        names = segment_names(node)
-        if not names:
-            sentence = _("'{segmentation}' has no segment.").format(segmentation=node.GetName())
-            raise InputError(sentence, advice=_("Choose another segmentation."))
-        for identifier, value in label_values(node).items():
-            groups.setdefault(group_of(names[identifier]), ([], []))[side].append(value)
-    return groups

@@ -15,7 +15,6 @@ from MedSegLib.background import BackgroundTask
 from MedSegLib.jobRun import JobRun, Outcome
 from MedSegLib.jobSection import JobSection, Services
 from MedSegLib.slicePlane import planeAlong, sliceAxis, thickSlices
-from MedSegLib.thickCopy import THIN_ROLE, addDrawing, addThickCopy
 
 if TYPE_CHECKING:
     from medseg.backend import WorkerClient
@@ -204,6 +203,8 @@ class TransferSection(JobSection):
     def _onThickCopy(
         self, thick: Volume | None, error: Exception | None, task: BackgroundTask, volumeNode: Any, axis: SliceAxis
     ) -> None:
+        from medseg.mrml.thick import add_drawing, add_thick_copy
+
         if self._task is not task:  # the scene was closed meanwhile
             return
         self._task = None
@@ -213,8 +214,8 @@ class TransferSection(JobSection):
             self.status.fail(_("The volume was deleted, so no thick copy was made. Choose another volume."))
         else:
             thickness = thick.geometry.spacing["ijk".index(axis)]
-            thickNode = addThickCopy(thick, thickness, volumeNode)
-            self._parameterNode.thickSegmentation = addDrawing(thickNode)
+            thickNode = add_thick_copy(slicer.mrmlScene, thick, volumeNode, axis)
+            self._parameterNode.thickSegmentation = add_drawing(thickNode)
             slicer.util.setSliceViewerLayers(background=thickNode)
             slices = thickSlices(planeAlong(thick.geometry, axis), thickness)
             self._services.log.add(f"Thick copy: {slices}")
@@ -249,6 +250,8 @@ class TransferSection(JobSection):
         return reference_volume(parameters.thickSegmentation)
 
     def _request(self) -> TransferRequest | None:
+        from medseg.mrml.thick import THIN_ROLE
+
         parameters = self._parameterNode
         if parameters is None or self._obstacle():
             return None

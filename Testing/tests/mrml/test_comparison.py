@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from medseg.analysis import compare_instances
 from medseg.errors import InputError
 from medseg.labels import Code, Label, LabelTable
 from medseg.mrml import segmentation_to_node, volume_from_node
@@ -45,8 +44,7 @@ def test_instances_are_compared_within_their_group(
     comparison = comparison_of(*two_segmentations)
     assert comparison.groups == {"Rib": ([1], [1, 2]), "Vertebra": ([2], [])}
     assert comparison.volume_node is a_volume_node
-    found = compare_instances(comparison.predicted, comparison.true, comparison.groups)
-    table = comparison_to_table(found, a_scene, "comparison", volume_node=a_volume_node)
+    table = comparison_to_table(comparison.qualities(), a_scene, "comparison", volume_node=a_volume_node)
     rows = [[table.GetCellText(row, column) for column in range(7)] for row in range(table.GetNumberOfRows())]
     assert [row[0] for row in rows] == ["Rib", "Vertebra"]
     assert [float(text) for text in rows[0][1:]] == pytest.approx([2 / 3, 1.0, 2 / 3, 1, 0, 1])

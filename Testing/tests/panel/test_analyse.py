@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -219,7 +218,8 @@ def test_a_segmentation_compared_with_its_copy_has_full_quality(an_analyst: Any)
 
 
 def test_label_maps_are_computed_away_from_the_main_thread(an_analyst: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    reading = sys.modules["MedSegLib.labelReading"].LabelReading
+    from medseg.mrml.label_reading import LabelReading as reading
+
     threads: list[Any] = []
     compute = reading.labelmap
 
@@ -241,10 +241,10 @@ def test_label_maps_are_computed_away_from_the_main_thread(an_analyst: Any, monk
 def test_segments_are_read_without_resampling_where_they_lie_on_the_grid(
     an_analyst: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import medseg.mrml.labelmaps
+    from medseg.mrml import label_reading
 
-    monkeypatch.setattr(medseg.mrml.labelmaps, "resampled_labels", lambda *_: pytest.fail("resampled"))
-    read = sys.modules["MedSegLib.labelReading"].readLabels(an_analyst.segmentation, an_analyst.volume)
+    monkeypatch.setattr(label_reading, "resampled_labels", lambda *_: pytest.fail("resampled"))
+    read = label_reading.read_labels(an_analyst.segmentation, an_analyst.volume)
     assert int((read.labelmap().array == 1).sum()) == 2 * 6**3 + 2**3
 
 
@@ -288,12 +288,13 @@ def overlapping(user: Any) -> None:
 
 
 @pytest.mark.parametrize("change", [lambda _: None, moved, on_a_larger_grid, on_another_grid, overlapping])
-def test_what_is_read_is_what_the_package_would_extract(an_analyst: Any, change: Any) -> None:
-    from medseg.mrml import labelmap_from_segmentation
+def test_what_is_read_is_what_slicer_resamples(an_analyst: Any, change: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from medseg.mrml import label_reading
 
     change(an_analyst)
-    expected = labelmap_from_segmentation(an_analyst.segmentation, an_analyst.volume)
-    found = sys.modules["MedSegLib.labelReading"].readLabels(an_analyst.segmentation, an_analyst.volume).labelmap()
+    found = label_reading.labelmap_from_segmentation(an_analyst.segmentation, an_analyst.volume)
+    monkeypatch.setattr(label_reading, "_start_of", lambda *_: None)  # so that Slicer places every segment
+    expected = label_reading.labelmap_from_segmentation(an_analyst.segmentation, an_analyst.volume)
     assert expected.array.any()
     assert found.array.dtype == expected.array.dtype
     assert np.array_equal(found.array, expected.array)
@@ -301,7 +302,9 @@ def test_what_is_read_is_what_the_package_would_extract(an_analyst: Any, change:
 
 
 def test_what_was_read_outlives_its_segmentation(an_analyst: Any) -> None:
-    read = sys.modules["MedSegLib.labelReading"].readLabels(an_analyst.segmentation, an_analyst.volume)
+    from medseg.mrml.label_reading import read_labels
+
+    read = read_labels(an_analyst.segmentation, an_analyst.volume)
     an_analyst.application.scene.RemoveNode(an_analyst.segmentation)
     an_analyst.segmentation = None
     assert int((read.labelmap().array == 1).sum()) == 2 * 6**3 + 2**3
