@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.util
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
 
@@ -147,14 +151,25 @@ def fill_between_slices(drawing: Drawing) -> np.ndarray | None:
     That is ITK's morphological contour interpolation of the drawn labels, each in the middle of its slices. It fills
     between slices only and does not close a shape beyond its last one.
     """
-    try:
-        import slicer
-        import vtk
-        from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
-    except ImportError:
+    if importlib.util.find_spec("slicer") is None:
         return None
     sparse = np.zeros(drawing.truth.shape, np.int16)
     sparse[(drawing.ratio - 1) // 2 : drawing.covered : drawing.ratio] = drawing.drawn.array
+    return _slicers_process().submit(_interpolated, sparse).result().astype(np.uint8)
+
+
+@functools.cache
+def _slicers_process() -> ProcessPoolExecutor:
+    """A process for Slicer's libraries alone: one that has trained with PyTorch too dies when it ends."""
+    return ProcessPoolExecutor(1, get_context("spawn"))
+
+
+def _interpolated(sparse: np.ndarray) -> np.ndarray:
+    """Return labels (k, j, i) int16 with the slices between the labelled ones filled."""
+    import slicer
+    import vtk
+    from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
+
     image = vtk.vtkImageData()
     image.SetDimensions(*sparse.shape[::-1])
     image.GetPointData().SetScalars(numpy_to_vtk(sparse.reshape(-1), deep=True, array_type=vtk.VTK_SHORT))
@@ -163,7 +178,7 @@ def fill_between_slices(drawing: Drawing) -> np.ndarray | None:
     interpolator.SetAxis(2)
     interpolator.Update()
     found = vtk_to_numpy(interpolator.GetOutput().GetPointData().GetScalars())
-    return found.reshape(sparse.shape).astype(np.uint8)
+    return found.reshape(sparse.shape).copy()
 
 
 def distance_along_slices(first: np.ndarray, second: np.ndarray, spacing: float) -> float:
