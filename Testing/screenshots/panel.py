@@ -100,6 +100,7 @@ class Photographer:
         self.run(self.ui.segmentButton, self.panel.segment)
         found = labelmap_from_segmentation(self.panel.lastOutcome.segmentationNode, self.parameters.inputVolume)
         self.ui.makeThickCopyButton.click()
+        self.until(lambda: self.parameters.thickSegmentation is not None, 60.0)
         thick = thick_copy(found.with_array(found.array.astype(float)), thickness_mm=self.parameters.thickness)
         node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "Left atrium")
         volume_to_node(thick.with_array((thick.array > 0.5).astype("uint8")), slicer.mrmlScene, node=node)
