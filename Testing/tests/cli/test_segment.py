@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import locale
 import os
 import signal
 import tempfile
@@ -129,6 +130,15 @@ def test_a_dicom_folder_is_one_volume(medseg, an_installed_model, a_blob_file, t
 
 
 def write_dicom(image: sitk.Image, folder: Path) -> None:
+    before = locale.setlocale(locale.LC_CTYPE)
+    try:
+        write_with_gdcm(image, folder)
+    finally:
+        # GDCM's writer leaves the process with the locale "C", in which Python opens text as ASCII.
+        locale.setlocale(locale.LC_CTYPE, before)
+
+
+def write_with_gdcm(image: sitk.Image, folder: Path) -> None:
     folder.mkdir()
     stored = sitk.Cast(image, sitk.sitkInt16)
     for k in range(image.GetSize()[2]):
