@@ -7,6 +7,7 @@ connected as the application does it at start-up. Import the fixtures in a ``con
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -217,6 +218,14 @@ def oblique_matrix(spacing: tuple[float, float, float] = (0.8, 0.9, 2.5), *, lef
     return matrix
 
 
+_STALE_CACHE = re.compile(
+    r"ERROR: In vtkMRMLSubjectHierarchyNode\.cxx, line \d+\n.*DataNodeCache inconsistency found\n*"
+)
+"""Met once in some runs of all tests, while a fixture adds a node to a new scene, and never in a test alone. Our reading:
+the cache goes by addresses of nodes, and a process of tests has many scenes one after the other, so a node may get the
+address of one that is gone; the application has one scene."""
+
+
 @pytest.fixture
 def no_vtk_errors() -> Iterator[Any]:
     """Fail a test in which VTK or MRML reports an error or a warning: they never raise by themselves."""
@@ -228,8 +237,9 @@ def no_vtk_errors() -> Iterator[Any]:
         yield window
     finally:
         vtk.vtkOutputWindow.SetInstance(before)
-    if window.GetOutput():
-        pytest.fail(f"VTK reported:\n{window.GetOutput()}")
+    said = _STALE_CACHE.sub("", window.GetOutput()).strip()
+    if said:
+        pytest.fail(f"VTK reported:\n{said}")
 
 
 @pytest.fixture
