@@ -221,7 +221,7 @@ def oblique_matrix(spacing: tuple[float, float, float] = (0.8, 0.9, 2.5), *, lef
 _STALE_CACHE = re.compile(
     r"ERROR: In vtkMRMLSubjectHierarchyNode\.cxx, line \d+\n.*DataNodeCache inconsistency found\n*"
 )
-"""Met once in some runs of all tests, while a fixture adds a node to a new scene, and never in a test alone. Our reading:
+"""Met once in a run of all tests, while a fixture added a node to a new scene, and never in a test alone. Our reading:
 the cache goes by addresses of nodes, and a process of tests has many scenes one after the other, so a node may get the
 address of one that is gone; the application has one scene."""
 
