@@ -210,7 +210,7 @@ def _draw_legend(figure: Figure, entries: list[Entry], title: str) -> None:
     axes.axis("off")
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
-    write_text(axes, 0.0, 0.995, _shortened(title or "Segmentation", 30), size=13, weight="bold", ha="left", va="top")
+    _write_within(axes, 0.0, 0.995, title or "Segmentation", size=13, weight="bold", ha="left", va="top")
     top, step = 0.93, 0.034
     if not entries:
         write_text(axes, 0.0, top, "No segment was found.", size=11, ha="left", va="center")
@@ -239,6 +239,16 @@ def write_text(axes: Axes, x: float, y: float, text: str, *, size: float, color:
     """Write a text that can be read on black and on white, at a place in parts of the pane."""
     outline = [patheffects.withStroke(linewidth=2.2, foreground="#000000")]
     axes.text(x, y, text, transform=axes.transAxes, fontsize=size, color=color, path_effects=outline, **style)
+
+
+def _write_within(axes: Axes, x: float, y: float, text: str, **style: Any) -> None:
+    """Write a text, shortened until it ends inside the pane."""
+    room = axes.get_window_extent().x1
+    for length in range(len(text), 0, -1):
+        write_text(axes, x, y, _shortened(text, length), **style)
+        if axes.texts[-1].get_window_extent().x1 <= room:
+            return
+        axes.texts[-1].remove()
 
 
 def rgb(color: tuple[int, int, int]) -> tuple[float, float, float]:

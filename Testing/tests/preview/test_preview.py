@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -114,6 +115,17 @@ def test_an_empty_segmentation_still_has_a_picture(tmp_path):
     draw_preview(image, labelmap, TABLE, tmp_path / "empty.png")
 
     assert pixels(tmp_path / "empty.png").shape == (1080, 1440, 3)
+
+
+@pytest.mark.parametrize("letter", ["W", "i"])
+def test_a_long_name_ends_before_the_edge_of_the_picture(tmp_path, letter):
+    image, labelmap = volumes(np.zeros((12, 20, 20)))
+
+    draw_preview(replace(image, name=40 * letter), labelmap, TABLE, tmp_path / "named.png")
+
+    title = pixels(tmp_path / "named.png")[:40, 1080:]
+    assert has_color(title[:, :200], (240, 240, 240), 40)
+    assert not has_color(title[:, -12:], (240, 240, 240), 40)
 
 
 def test_two_grids_are_refused(tmp_path):
