@@ -9,8 +9,8 @@ import typer
 from medseg.cli.segment import Device, DeviceOption
 
 if TYPE_CHECKING:
-    from medseg.training.inspection import CheckedData
-    from medseg.training.trainer import TrainingResult
+    from medseg.training.inspection import CheckedData, CheckedSources
+    from medseg.training.results import TrainingResult
 
 
 class Strategy(str, Enum):
@@ -139,7 +139,7 @@ def _check(recipe: Path, data: Path | None) -> None:
     _show(checked)
 
 
-def _show(checked: "CheckedData") -> None:
+def _show(checked: "CheckedData | CheckedSources") -> None:
     from rich.table import Table
 
     from medseg.cli.console import results
@@ -180,6 +180,8 @@ def _report(result: "TrainingResult") -> None:
         means = [one.dice.mean for one in structures]
         worst = min(one.dice.worst for one in structures)
         console.print(f"Mean Dice {sum(means) / len(means):.3f}, worst {worst:.3f}")
+    for remark in result.remarks:
+        console.print(remark, markup=False)
     if result.report is not None:
         console.print(f"Report: {result.report}", markup=False)
     package = result.exported or result.package
@@ -187,7 +189,7 @@ def _report(result: "TrainingResult") -> None:
     if package.suffix.lower() == ".zip":
         console.print(f"Install it: medseg models --install {package}", markup=False)
     else:
-        console.print(f"Run it: medseg segment INPUT --model {package} --output OUT.seg.nrrd", markup=False)
+        console.print(f"Run it: {result.usage}", markup=False)
 
 
 def _needed(value: Path | None, option: str) -> Path:

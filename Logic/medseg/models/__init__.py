@@ -9,17 +9,10 @@ from medseg.models.installing import install_folder, remove_model
 from medseg.models.instances import InstanceGroup, Instances
 from medseg.models.intensity import IntensityStep, Normalize, ScalePercentiles, ScaleRange
 from medseg.models.library import ModelLibrary, bundled_folder, user_models_folder
-from medseg.models.package import (
-    FitInPlane,
-    InputSlot,
-    Measured,
-    ModelPackage,
-    Postprocessing,
-    Preprocessing,
-    WeightsFile,
-    Window,
-)
+from medseg.models.package import InputSlot, Measured, ModelPackage, Postprocessing, WeightsFile
+from medseg.models.preprocessing import FitInPlane, Preprocessing, Window
 from medseg.models.reading import read_package
+from medseg.models.registration import Registration, registration_preprocessing
 
 if TYPE_CHECKING:
     from torch import nn
@@ -36,6 +29,7 @@ __all__ = [
     "Normalize",
     "Postprocessing",
     "Preprocessing",
+    "Registration",
     "ScalePercentiles",
     "ScaleRange",
     "WeightsFile",
@@ -45,6 +39,7 @@ __all__ = [
     "install_folder",
     "load_network",
     "read_package",
+    "registration_preprocessing",
     "remove_model",
     "user_models_folder",
     "write_package",

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medseg.errors import InputError, ModelError, UntrustedModelError
 from medseg.models.fields import Fields, is_number
 from medseg.models.in_plane import crop_step, is_known_selection, read_steps, stretch_step
 from medseg.models.intensity import IntensityStep, Normalize, ScalePercentiles, ScaleRange
-from medseg.models.package import FitInPlane, Postprocessing, Preprocessing, Window
+from medseg.models.preprocessing import FitInPlane, Preprocessing, Window
+
+if TYPE_CHECKING:
+    from medseg.models.package import Postprocessing
 
 NETWORK_MODULES = ("medseg.networks", "monai.networks.nets")
 """Where networks may come from; the same as :data:`medseg.networks.registry.ALLOWED_MODULES`, without its imports."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from medseg.models.package import ModelPackage
+    from medseg.models.registration import Registration
 
 
 def model_card(package: ModelPackage, more: str = "") -> str:
@@ -25,11 +26,9 @@ def model_card(package: ModelPackage, more: str = "") -> str:
                 for slot in package.inputs
             ],
         ),
-        (
-            f"The network works on axes {package.preprocessing.orientation} at {_spacing(package)}, in windows of "
-            f"{' x '.join(map(str, package.window.size_ijk))} voxels."
-        ),
-        "## Labels",
+        _grid(package),
+        *(["## Pairs", _pairs(package.registration)] if package.registration else []),
+        "## Structures by which it was measured" if package.registration else "## Labels",
         _table(
             ("Value", "Name", "Colour", "Category", "Type", "Region"),
             [
@@ -55,7 +54,7 @@ def model_card(package: ModelPackage, more: str = "") -> str:
     parts += [
         "## How to run it",
         "With MedSeg: the panel in 3D Slicer, or",
-        f"```\nmedseg segment IMAGE --model {package.name} --output OUT.seg.nrrd\n```",
+        f"```\n{_command(package)}\n```",
         *_with_monai(package),
         "## Licence and use",
         f"{package.license}; see `LICENSE`. Research software: not a medical device, not for diagnosis.",
@@ -68,6 +67,32 @@ def model_card(package: ModelPackage, more: str = "") -> str:
 def license_text(name: str) -> str:
     """Return the text of ``LICENSE`` when the author gives none: the licence's name and where its text is."""
     return f"This model is licensed under {name}.\nThe text of the licence: https://spdx.org/licenses/{name}.html\n"
+
+
+def _grid(package: ModelPackage) -> str:
+    """Return what the network works on."""
+    size = " x ".join(map(str, package.window.size_ijk))
+    grid = f"The network works on axes {package.preprocessing.orientation} at {_spacing(package)}"
+    if package.registration is not None:
+        return f"{grid}, on the whole volume; it was trained on grids of {size} voxels."
+    return f"{grid}, in windows of {size} voxels."
+
+
+def _pairs(registration: Registration) -> str:
+    """Return which pairs a model that registers was trained for, and how smooth its fields are."""
+    seen = " It was trained on synthetic pairs alone and has never seen a real scan." if registration.synthetic else ""
+    smoothness = (
+        f"The smoothness can be chosen from 0 to 1; {registration.smoothness:g} is used unless told otherwise."
+        if registration.conditional
+        else f"It was trained for a smoothness of {registration.smoothness:g}, which cannot be chosen."
+    )
+    return f"Trained for: {registration.domain}.{seen} {smoothness}"
+
+
+def _command(package: ModelPackage) -> str:
+    if package.registration is not None:
+        return f"medseg register FIXED MOVING --method model --model {package.name} --output-transform T.h5"
+    return f"medseg segment IMAGE --model {package.name} --output OUT.seg.nrrd"
 
 
 def _spacing(package: ModelPackage) -> str:
@@ -100,10 +125,11 @@ def _instances(package: ModelPackage) -> str:
 def _with_monai(package: ModelPackage) -> list[str]:
     if package.instances is not None and package.instances.needs_embeddings:
         return ["MONAI's bundle runner takes networks with one output only, and this one has a second for the bones."]
-    command = (
-        "```\npython -m monai.bundle run --meta_file configs/metadata.json --config_file configs/inference.json "
-        "--dataset_dir IMAGES --output_dir OUT\n```"
-    )
+    run = "python -m monai.bundle run --meta_file configs/metadata.json --config_file configs/inference.json"
+    if package.registration is not None:
+        command = f"```\n{run} --fixed FIXED.nii.gz --moving MOVING.nii.gz --output_dir OUT\n```"
+        return ["With MONAI alone, in this folder, for two volumes that are aligned:", command]
+    command = f"```\n{run} --dataset_dir IMAGES --output_dir OUT\n```"
     return ["With MONAI alone, in this folder, for every `*.nii.gz` of a folder:", command]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from medseg.models.package import FitInPlane
+from medseg.models.preprocessing import FitInPlane
 
 if TYPE_CHECKING:
     from medseg.models.fields import Fields

@@ -58,35 +58,41 @@ class ModelLibrary:
             bundled = bundled_folder()
             self.paths = [user_models_folder(), *([bundled] if bundled else [])]
 
-    def packages(self) -> list[ModelPackage]:
-        """Return the readable packages, sorted by title."""
-        return self._scan()[0]
+    def packages(self, verb: str | None = None) -> list[ModelPackage]:
+        """Return the readable packages, sorted by title; with ``verb`` ("segment", "register") those that do that."""
+        return [package for package in self._scan()[0] if verb in (None, package.verb)]
 
     def broken(self) -> list[tuple[Path, MedSegError]]:
         """Return the folders that cannot be read as packages, with the reason."""
         return self._scan()[1]
 
-    def find(self, name_or_folder: str | Path) -> ModelPackage:
+    def find(self, name_or_folder: str | Path, verb: str | None = None) -> ModelPackage:
         """Return the package of that name, or the one in that folder.
+
+        Parameters
+        ----------
+        verb
+            What the package must do: "segment" or "register"; ``None``: whatever it does.
 
         Raises
         ------
         ModelError
-            When there is none; the sentence lists near names.
+            When there is none, and the sentence lists near names; or when it does something else.
         UntrustedModelError
             When that package would run code of its own.
         """
         wanted = str(name_or_folder).strip()
         packages, broken = self._scan()
+        fitting = [package for package in packages if verb in (None, package.verb)]
         for package in packages:
             if package.name == wanted:
-                return package
+                return _with_verb(package, verb, fitting)
         for folder, error in broken:
             if folder.name == wanted:
                 raise error
         if wanted and _is_package_folder(Path(wanted).expanduser()):
-            return read_package(Path(wanted).expanduser())
-        names = [package.name for package in packages]
+            return _with_verb(read_package(Path(wanted).expanduser()), verb, fitting)
+        packages, names = fitting, [package.name for package in fitting]
         near = difflib.get_close_matches(wanted.lower(), names, n=3, cutoff=0.4) or [
             package.name for package in packages if wanted and package.matches(wanted)
         ]
@@ -114,6 +120,16 @@ class ModelLibrary:
                 else:
                     broken.append((folder, outcome))
         return sorted(found.values(), key=lambda package: package.title.casefold()), broken
+
+
+def _with_verb(package: ModelPackage, verb: str | None, others: Sequence[ModelPackage]) -> ModelPackage:
+    if verb in (None, package.verb):
+        return package
+    names = ", ".join(other.name for other in others)
+    raise ModelError(
+        f"The model '{package.name}' is there to {package.verb} and cannot {verb}.",
+        advice=f"The models that can: {names}." if names else f"No model that can {verb} is installed.",
+    )
 
 
 def _try(folder: Path) -> ModelPackage | MedSegError:

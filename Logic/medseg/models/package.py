@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import math
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from medseg.errors import InputError, ModelError
+from medseg.errors import ModelError
 from medseg.models.instances import Instances, check_instances
-from medseg.models.intensity import IntensityStep, apply_steps
+from medseg.models.registration import REGISTER, Registration, check_registration
 from medseg.version import VERSION
 
 if TYPE_CHECKING:
@@ -19,10 +18,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from medseg.labels import LabelTable
+    from medseg.models.preprocessing import Preprocessing, Window
 
-VERBS = ("segment",)
-BLENDS = ("gaussian", "constant")
-_AXIS_PAIRS = ("LR", "PA", "IS")
+VERBS = ("segment", REGISTER)
 
 
 @dataclass(frozen=True)
@@ -43,115 +41,6 @@ class InputSlot:
     modality: str = ""
     description: str = ""
     minimum_slices: int = 2
-
-
-@dataclass(frozen=True)
-class FitInPlane:
-    """Show the network the box of the body in the plane of i and j, stretched to a fixed number of voxels.
-
-    The box holds every voxel above the threshold, over all slices; the stretch differs from image to image and between
-    i and j. Melander and Thånell 2024 (master's thesis 2024:E46), preprocessing; that the box is not cut along k is our
-    choice, as is the whole plane where nothing is above the threshold.
-
-    Attributes
-    ----------
-    size
-        Voxels along i and j of the network's orientation.
-    threshold
-        In the unit of the image; -200 HU in the thesis.
-    largest_component
-        Take only the largest connected part above the threshold, which leaves out the couch (not in the thesis).
-
-    Raises
-    ------
-    InputError
-        When the size is not two numbers from 1 to 4096 or the threshold is not finite.
-    """
-
-    size: tuple[int, int]
-    threshold: float = -200.0
-    largest_component: bool = False
-
-    def __post_init__(self) -> None:
-        if len(self.size) != 2 or not all(isinstance(size, int) and 1 <= size <= 4096 for size in self.size):
-            raise InputError(
-                f"The in-plane size {self.size} of the model is not two sizes from 1 to 4096 voxels.",
-                advice="Correct the model.",
-            )
-        if not math.isfinite(self.threshold):
-            raise InputError(
-                f"The body threshold {self.threshold} of the model is not a finite number.", advice="Correct the model."
-            )
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """How an image becomes the input of the network, in this order.
-
-    Attributes
-    ----------
-    orientation
-        Letters of the i, j, k axes, the direction in which the index increases ("RAS").
-    spacing
-        Voxel size along i, j, k of that orientation in mm; ``None`` keeps the image's own. Linear interpolation.
-    intensity
-        Steps that follow the resampling.
-    fit_in_plane
-        When given, what decides the field of view and the voxel size along i and j, whose ``spacing`` is then ``None``.
-
-    Raises
-    ------
-    InputError
-        When the orientation does not name three axes, a spacing is not positive, or i or j has both a spacing and a
-        fixed number of voxels.
-    """
-
-    orientation: str = "RAS"
-    spacing: tuple[float | None, float | None, float | None] = (None, None, None)
-    intensity: tuple[IntensityStep, ...] = ()
-    fit_in_plane: FitInPlane | None = None
-
-    def __post_init__(self) -> None:
-        pairs = sorted(next((pair for pair in _AXIS_PAIRS if letter in pair), "") for letter in self.orientation)
-        if pairs != sorted(_AXIS_PAIRS):
-            raise InputError(
-                f"'{self.orientation}' is not an orientation.",
-                advice="Name each of left/right, posterior/anterior and inferior/superior once, such as RAS.",
-            )
-        if len(self.spacing) != 3 or any(size is not None and not 0.01 <= size <= 100 for size in self.spacing):
-            raise InputError(
-                f"The spacing {self.spacing} of the model is not three sizes from 0.01 to 100 mm.",
-                advice="Correct the model.",
-            )
-        if self.fit_in_plane is not None and self.spacing[:2] != (None, None):
-            raise InputError(
-                "The model gives the plane both a spacing and a fixed number of voxels.",
-                advice="Leave the first two spacings open (null) with fit_in_plane.",
-            )
-
-    def apply_intensity(self, array: Any) -> Any:
-        """Return ``array`` (any axis order) as a new float32 array after the intensity steps."""
-        return apply_steps(self.intensity, array)
-
-
-@dataclass(frozen=True)
-class Window:
-    """The sliding window: size in voxels along i, j, k, overlap as a part of the size (0 to 0.95), and its blending."""
-
-    size_ijk: tuple[int, int, int]
-    overlap: float = 0.5
-    blend: str = "gaussian"
-
-    def __post_init__(self) -> None:
-        if len(self.size_ijk) != 3 or not all(isinstance(size, int) and 1 <= size <= 4096 for size in self.size_ijk):
-            raise InputError(
-                f"The window {self.size_ijk} is not three sizes from 1 to 4096 voxels.", advice="Correct the model."
-            )
-        if not 0 <= self.overlap <= 0.95 or self.blend not in BLENDS:
-            raise InputError(
-                f"The window overlap {self.overlap} or blending '{self.blend}' is not one that MedSeg knows.",
-                advice=f"Use an overlap from 0 to 0.95 and one of {', '.join(BLENDS)}.",
-            )
 
 
 @dataclass(frozen=True)
@@ -248,13 +137,16 @@ class ModelPackage:
     name
         Unique, lower case ("left-atrium-mr").
     verb
-        What the model does; today "segment".
+        What the model does: "segment" or "register".
     anatomy
         Words under which a user may look for it.
     inputs
         One slot for each image, in the order of the network's input channels.
     labels
-        The structures; channel ``v`` of the network's output is the label of value ``v``, channel 0 the background.
+        The structures; channel ``v`` of the network's output is the label of value ``v``, channel 0 the background. Of
+        a model that registers, those by which it was measured.
+    window
+        Of a model that registers, the size of the grids that it was trained on; it takes others too.
     output_channels
         Number of channels of the network's output. With one channel, the label of value 1 is where it is above 0.
     network_target, network_arguments
@@ -267,11 +159,13 @@ class ModelPackage:
         How labels are separated into single bones, when the model does that.
     slice_spacing_range
         The least and the largest distance of slices (mm) on the network's grid in training; ``None`` when not known.
+    registration
+        What a model that registers is run with; ``None`` for the others.
 
     Raises
     ------
     ModelError
-        When the instances do not suit the labels or the orientation.
+        When the instances do not suit the labels or the orientation, or ``registration`` does not suit the verb.
     """
 
     folder: Path
@@ -298,9 +192,11 @@ class ModelPackage:
     requires: Mapping[str, str] = field(default_factory=dict)
     instances: Instances | None = None
     slice_spacing_range: tuple[float, float] | None = None
+    registration: Registration | None = None
 
     def __post_init__(self) -> None:
         check_instances(self.instances, self.labels, self.preprocessing.orientation)
+        check_registration(self.registration, self.verb, self.preprocessing)
 
     @property
     def weights_sha256(self) -> str:
@@ -350,6 +246,7 @@ class ModelPackage:
                 "spacing": list(measured.spacing) if measured.spacing else None,
             },
             "requires": dict(self.requires),
+            "registration": dict(vars(self.registration)) if self.registration else None,
         }
 
     def summary(self) -> dict[str, Any]:

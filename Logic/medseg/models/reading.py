@@ -10,14 +10,9 @@ from medseg.labels import LabelTable, read_labels
 from medseg.models.bundle import read_network, read_preprocessing, read_window
 from medseg.models.fields import Fields, inside, is_number, read_json
 from medseg.models.instances import read_instances
-from medseg.models.package import (
-    VERBS,
-    InputSlot,
-    Measured,
-    ModelPackage,
-    Postprocessing,
-    WeightsFile,
-)
+from medseg.models.package import VERBS, InputSlot, Measured, ModelPackage, Postprocessing, WeightsFile
+from medseg.models.preprocessing import Window
+from medseg.models.registration import REGISTER, read_registration
 
 FORMAT = 1
 """The version of the package format; a package with a higher one was made for a later MedSeg."""
@@ -82,7 +77,13 @@ def _read(folder: Path) -> ModelPackage:
         raise ModelError(f"The model package {folder} has no {LABELS}.", advice="Install the model again.")
     labels = read_labels(labels_file)
     inputs = tuple(_input(slot) for slot in medseg.objects("inputs"))
-    channels = _channels(metadata, len(inputs), labels)
+    verb = _verb(medseg)
+    if verb == REGISTER:
+        registration, preprocessing = read_registration(medseg)
+        channels, window = _pair_format(metadata, len(inputs))
+    else:
+        registration, preprocessing = None, read_preprocessing(config)
+        channels, window = _channels(metadata, len(inputs), labels), read_window(config)
     return ModelPackage(
         folder=folder,
         name=_name(medseg),
@@ -90,14 +91,14 @@ def _read(folder: Path) -> ModelPackage:
         description=metadata.text("description"),
         version=metadata.text("version", limit=60),
         license=medseg.text("license", limit=200),
-        verb=_verb(medseg),
+        verb=verb,
         inputs=inputs,
         labels=labels,
         output_channels=channels,
         network_target=network_target,
         network_arguments=network_arguments,
-        preprocessing=read_preprocessing(config),
-        window=read_window(config),
+        preprocessing=preprocessing,
+        window=window,
         weights=_weights(folder, medseg.object("weights")),
         postprocessing=_postprocessing(medseg.object("postprocessing", required=False)),
         measured=_measured(medseg.object("measured", required=False)),
@@ -108,6 +109,7 @@ def _read(folder: Path) -> ModelPackage:
         requires=_requires(medseg.object("requires", required=False)),
         instances=read_instances(medseg),
         slice_spacing_range=_slice_spacings(medseg),
+        registration=registration,
     )
 
 
@@ -160,6 +162,24 @@ def _channels(metadata: Fields, inputs: int, labels: LabelTable) -> int:
             advice="The package contradicts itself; ask its author for a corrected one.",
         )
     return given
+
+
+def _pair_format(metadata: Fields, inputs: int) -> tuple[int, Window]:
+    """Return the channels of the field and the size that the network was trained on, of a package that registers."""
+    formats = metadata.object("network_data_format")
+    fixed = formats.object("inputs").object("fixed")
+    moving = formats.object("inputs").object("moving")
+    field = formats.object("outputs").object("pred").whole("num_channels", low=1, high=65536)
+    taken = [one.whole("num_channels", low=1, high=64) for one in (fixed, moving)]
+    if inputs != 2 or taken != [1, 1] or field != 3:
+        raise ModelError(
+            f"{metadata.where} does not describe two images of one channel and a displacement field of three.",
+            advice="The package contradicts itself; ask its author for a corrected one.",
+        )
+    size = fixed.triple("spatial_shape", low=1, high=4096)
+    if size is None:
+        raise fixed.fail("spatial_shape", "a list of three numbers")
+    return field, Window((int(size[0]), int(size[1]), int(size[2])))
 
 
 def _weights(folder: Path, weights: Fields) -> WeightsFile:

@@ -11,17 +11,11 @@ from medseg.errors import ModelError, WriteError
 from medseg.labels import LabelTable, write_labels
 from medseg.models.bundle import inference_config, network_name
 from medseg.models.card import license_text, model_card
-from medseg.models.package import (
-    InputSlot,
-    Measured,
-    ModelPackage,
-    Postprocessing,
-    Preprocessing,
-    Window,
-    sha256_of,
-)
+from medseg.models.package import InputSlot, Measured, ModelPackage, Postprocessing, sha256_of
 from medseg.models.placing import folder_beside, replace_folder
 from medseg.models.reading import FORMAT, INFERENCE, LABELS, METADATA, read_package
+from medseg.models.registration import REGISTER, Registration, check_registration
+from medseg.models.registration_bundle import registration_config, registration_data_format
 from medseg.version import VERSION
 
 if TYPE_CHECKING:
@@ -30,6 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from medseg.models.instances import Instances
+    from medseg.models.preprocessing import Preprocessing, Window
 
 _SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
 _LOWEST = {"monai": "1.4", "torch": "2.2", "numpy": "1.26", "nibabel": "5.2", "pytorch-ignite": "0.5", "einops": "0.6"}
@@ -70,6 +65,7 @@ def write_package(
     output_channels: int | None = None,
     instances: Instances | None = None,
     slice_spacing_range: tuple[float, float] | None = None,
+    registration: Registration | None = None,
     overwrite: bool = False,
 ) -> ModelPackage:
     """Write a model package to ``folder`` and return it as :func:`read_package` reads it; all of it or nothing.
@@ -99,6 +95,10 @@ def write_package(
         How labels are separated into single bones; ``None``: they are not.
     slice_spacing_range
         The least and the largest distance of slices in training (mm); ``None``: not told.
+    registration
+        Makes a package that registers; its ``preprocessing`` is that of
+        :func:`medseg.models.registration.registration_preprocessing`, its ``inputs`` are the fixed and the moving
+        volume, its ``labels`` those by which it was measured, its ``window`` is the size that it was trained on.
     overwrite
         Replace a package that is there already; it stays untouched until the new one is complete.
 
@@ -116,18 +116,30 @@ def write_package(
     arguments = _plain(network_arguments, "network_arguments")
     needed = {name: _LOWEST[name] for name in ("einops",) if target.rpartition(".")[2] in _NEEDS_EINOPS}
     weights_file = f"models/model.{'safetensors' if safetensors else 'pt'}"
-    channels = output_channels or labels.values[-1] + 1
-    _check_channels(arguments, channels)
-    config = inference_config(
-        network_target=target,
-        network_arguments=arguments,
-        preprocessing=preprocessing,
-        window=window,
-        postprocessing=postprocessing or Postprocessing(),
-        label_values=labels.values,
-        output_channels=channels,
-        weights_file=weights_file,
-    )
+    check_registration(registration, REGISTER if registration else "segment", preprocessing)
+    if registration is None:
+        channels = output_channels or labels.values[-1] + 1
+        _check_channels(arguments, channels)
+        config = inference_config(
+            network_target=target,
+            network_arguments=arguments,
+            preprocessing=preprocessing,
+            window=window,
+            postprocessing=postprocessing or Postprocessing(),
+            label_values=labels.values,
+            output_channels=channels,
+            weights_file=weights_file,
+        )
+        data_format = _data_format(inputs, labels, channels, window)
+    else:
+        config = registration_config(
+            network_target=target,
+            network_arguments=arguments,
+            preprocessing=preprocessing,
+            registration=registration,
+            weights_file=weights_file,
+        )
+        data_format = registration_data_format(window, inputs[0].modality if inputs else "")
     metadata = {
         "schema": _SCHEMA,
         "version": version,
@@ -151,13 +163,13 @@ def write_package(
         "eval_metrics": dict(metrics or {}),
         "intended_use": intended_use,
         "references": [citation] if citation else [],
-        "network_data_format": _data_format(inputs, labels, channels, window),
+        "network_data_format": data_format,
     }
     medseg: dict[str, Any] = {
         "format": FORMAT,
         "name": name,
         "title": title,
-        "verb": "segment",
+        "verb": REGISTER if registration else "segment",
         "license": license,
         "anatomy": list(anatomy),
         "citation": citation,
@@ -170,6 +182,8 @@ def write_package(
     }
     if instances is not None:
         medseg["instances"] = instances.to_plain()
+    if registration is not None:
+        medseg["registration"] = registration.to_plain(preprocessing)
     if slice_spacing_range is not None:
         medseg["slice_spacing_range"] = [float(spacing) for spacing in slice_spacing_range]
     with folder_beside(folder.parent) as temporary:

@@ -61,6 +61,8 @@ class Objective:
         0 to 1.
     window
         Voxels of the LNCC's window.
+    mu, lam
+        Lamé's constants of "implicit_elastic".
     """
 
     similarity: Similarity = "lncc"
@@ -68,6 +70,8 @@ class Objective:
     smoothness: float = 0.4
     window: int = 7
     gamma: float = 2.0
+    mu: float = 1.0
+    lam: float = 0.0
 
     @classmethod
     def for_pair(cls, fixed: Volume, moving: Volume, *, smoothness: float = 0.4) -> Objective:
@@ -77,26 +81,39 @@ class Objective:
 
     def on(self, pair: WorkingPair) -> Callable[[Tensor], Tensor]:
         """Return the loss of a displacement (1, 3, I, J, K), voxels of the pair's grid."""
-        measures: dict[str, Callable[..., Tensor]] = {
-            "lncc": functools.partial(local_ncc, window=self.window),
-            "nmi": normalised_mutual_information,
-            "mind": mind_ssc_loss,
-        }
-        alike = measures[self.similarity]
-        rough = self._roughness(pair.fixed.shape[2:], pair.fixed.device)
+        apart_by = dissimilarity(self.similarity, self.window)
+        rough = roughness(self.regulariser, pair.fixed.shape[2:], gamma=self.gamma, mu=self.mu, lam=self.lam)
 
         def loss(displacement: Tensor) -> Tensor:
-            apart = alike(pair.fixed, warp(pair.moving, displacement), mask=pair.mask)
+            apart = apart_by(pair.fixed, warp(pair.moving, displacement), mask=pair.mask)
             return (1 - self.smoothness) * apart + self.smoothness * rough(displacement)
 
         return loss
 
-    def _roughness(self, size: Sequence[int], device: torch.device) -> Callable[[Tensor], Tensor]:
-        explicit = {"diffusion": diffusion_energy, "bending": bending_energy, "curvature": curvature_energy}
-        if self.regulariser in explicit:
-            return explicit[self.regulariser]
-        kind = self.regulariser.removeprefix("implicit_")
-        return ImplicitRegulariser(kind, tuple(size), self.gamma).to(device)  # type: ignore[arg-type]
+
+def dissimilarity(kind: Similarity, window: int = 7) -> Callable[..., Tensor]:
+    """Return a function of two images (B, 1, I, J, K), and a mask, that is the lower the better they fit."""
+    measures: dict[str, Callable[..., Tensor]] = {
+        "lncc": functools.partial(local_ncc, window=window),
+        "nmi": normalised_mutual_information,
+        "mind": mind_ssc_loss,
+    }
+    return measures[kind]
+
+
+def roughness(
+    kind: Regulariser, size: Sequence[int], *, gamma: float = 2.0, mu: float = 1.0, lam: float = 0.0
+) -> Callable[[Tensor], Tensor]:
+    """Return a function of a field (B, 3, \\*size) in voxels that is the lower the smoother it is.
+
+    The parameters ``gamma``, ``mu`` and ``lam`` are those of
+    :class:`~medseg.losses.implicit_smoothness.ImplicitRegulariser`, for the kinds that begin with "implicit".
+    """
+    explicit = {"diffusion": diffusion_energy, "bending": bending_energy, "curvature": curvature_energy}
+    if kind in explicit:
+        return explicit[kind]
+    implicit = kind.removeprefix("implicit_")
+    return ImplicitRegulariser(implicit, tuple(size), gamma, mu=mu, lam=lam)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -175,8 +192,8 @@ def refine_field(
 ) -> Refined:
     """Optimise the displacement itself (IO), on grids that become finer: 1/4, 1/2, 1 for three counts.
 
-    The paper's IO runs at full size only; ``(0, 0, 200)`` is that. The learning rate is voxels of the full-size grid
-    (not given in the paper).
+    The paper's IO runs at full size only; ``(0, 0, 200)`` is that. On a coarse grid it is the change that is searched,
+    so that the detail of the start is kept. The learning rate is voxels of the full-size grid (not given in the paper).
 
     Parameters
     ----------
@@ -195,17 +212,17 @@ def refine_field(
                 continue
             factor = 2 ** (len(iterations) - 1 - place)
             coarse = [max(n // factor, 2) for n in size]
-            field = resize_field(current, coarse).detach().requires_grad_()
-            optimiser = torch.optim.Adam([field], lr=learning_rate / factor)
+            change = torch.zeros_like(resize_field(current, coarse)).requires_grad_()
+            optimiser = torch.optim.Adam([change], lr=learning_rate / factor)
             for _ in range(count):
-                found = resize_field(field, size)
+                found = current + resize_field(change, size)
                 value = loss(found)
                 keeper.offer(value, found)
                 optimiser.zero_grad(set_to_none=True)
                 value.backward()
                 optimiser.step()
                 progress.update((len(keeper.losses) - 1) / total, f"Refining, loss {value.item():.4f}")
-            current = resize_field(field, size).detach()
+            current = (current + resize_field(change, size)).detach()
         with torch.no_grad():
             keeper.offer(loss(current), current)
     except Cancelled:

@@ -9,33 +9,32 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from medseg.device import choose_device
 from medseg.errors import InputError
 from medseg.progress import NO_PROGRESS, Progress
 from medseg.registration.alignment import AlignmentOptions, align, from_landmarks
+from medseg.registration.models import registration_package
 from medseg.registration.quality import Quality, figures_of_field, figures_of_labels, landmark_errors, likeness
 from medseg.registration.transform import SpatialTransform
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from torch import nn
+
     from medseg.registration.alignment import Metric, Start
     from medseg.registration.instance import Objective
     from medseg.registration.transform import DisplacementField
     from medseg.volumes import Volume
 
-Method = Literal["rigid", "affine", "lapirn", "field"]
+Method = Literal["rigid", "affine", "lapirn", "field", "model"]
 Effort = Literal["none", "quick", "full"]
+RefineBy = Literal["auto", "weights", "field"]
 
-METHODS: tuple[Method, ...] = ("rigid", "affine", "lapirn", "field")
-_NETWORK_ITERATIONS = {"none": (0, 0, 0), "quick": (60, 30, 10), "full": (100, 60, 30)}
-_FIELD_ITERATIONS = {"none": (0, 0, 0), "quick": (40, 30, 15), "full": (100, 80, 60)}
-_LEAST_SPACING, _MOST_VOXELS = 1.5, 96**3
-"""The working grid of a deformable method is no finer than the one and holds about as many voxels as the other."""
-_MULTIPLE = 16
-"""Sizes of the working grid: LapIRN takes multiples of 8, one of them larger."""
-_LITE = 4
-"""Start channels of the LapIRN that two cores can train on a pair."""
+METHODS: tuple[Method, ...] = ("rigid", "affine", "lapirn", "field", "model")
+EFFORTS: tuple[Effort, ...] = ("none", "quick", "full")
+DEFORMABLE: tuple[Method, ...] = ("lapirn", "field", "model")
+NO_NETWORK = "no network"
+_REFINE_BY: tuple[RefineBy, ...] = ("auto", "weights", "field")
 
 
 @dataclass(frozen=True)
@@ -45,17 +44,22 @@ class RegistrationOptions:
     Attributes
     ----------
     method
-        "rigid" and "affine" align; "lapirn" deforms by a conditional LapIRN that is optimised on the pair (NIO, from
-        fresh weights: there are no trained ones yet), "field" by the displacement itself (IO).
+        "rigid" and "affine" align; "lapirn" deforms by a conditional LapIRN that is optimised on the pair from fresh
+        weights (NIO), "field" by the displacement itself, from the alignment (IO), "model" by a trained network.
     refine
-        How long a deformable method works on the pair. "none" makes sense with trained weights only.
+        How long a deformable method works on the pair. "none" is for "model": one pass of the network.
+    model
+        With "model", the name or folder of a package that registers; ``None``: the default.
+    refine_by
+        What is refined with "model": "weights" (NIO, at the small learning rate of trained weights), "field" (IO, from
+        what the network has found), or "auto": weights where the network has levels, else the field.
     objective
-        What a deformable method minimises; ``None``: LNCC and diffusion, or MIND for "lapirn" and "field" when the
-        volumes have different modalities.
+        What a deformable method minimises; ``None``: LNCC and diffusion, or MIND when the volumes have different
+        modalities, with the model's own smoothness or 0.4.
     alignment
         Where the alignment starts and what it compares; its freedom is set by the method ("affine" before deforming).
     spacing_mm
-        Voxel size of the working grid of a deformable method; ``None`` chooses.
+        Voxel size of the working grid of a deformable method; ``None`` chooses, or takes the model's.
     inverse
         Compute the inverse too, and state its error.
     device
@@ -66,6 +70,8 @@ class RegistrationOptions:
 
     method: Method = "affine"
     refine: Effort = "quick"
+    model: str | None = None
+    refine_by: RefineBy = "auto"
     objective: Objective | None = None
     start: Start = "centre"
     metric: Metric = "mutual_information"
@@ -81,12 +87,20 @@ class RegistrationOptions:
             raise InputError(
                 f"There is no registration method '{self.method}'.", advice=f"Choose one of {', '.join(METHODS)}."
             )
-        if self.refine not in _NETWORK_ITERATIONS:
+        if self.refine not in EFFORTS:
             raise InputError(f"There is no effort '{self.refine}'.", advice="Choose none, quick or full.")
+        if self.refine_by not in _REFINE_BY:
+            raise InputError(
+                f"There is nothing called '{self.refine_by}' to refine.", advice="Choose auto, weights or field."
+            )
+        if self.model and self.method != "model":
+            raise InputError(
+                f"The method {self.method} takes no model.", advice="Choose the method model, or leave the model out."
+            )
         if self.method in ("lapirn", "field") and self.refine == "none":
             raise InputError(
                 f"The method {self.method} has no trained weights, so without refinement it would change nothing.",
-                advice="Choose --refine quick or full, or the method affine.",
+                advice="Choose to refine quick or full, or the method affine.",
             )
 
 
@@ -110,6 +124,8 @@ class RegistrationResult:
         When it was asked for.
     losses
         Of the deformable method, iteration by iteration.
+    start
+        Where the deformable method began: "trained weights of X version Y", "fresh weights" or :data:`NO_NETWORK`.
     notices
         Whole sentences for the user.
     timings
@@ -123,6 +139,7 @@ class RegistrationResult:
     field: DisplacementField | None = None
     inverse: SpatialTransform | None = None
     losses: tuple[float, ...] = ()
+    start: str = NO_NETWORK
     notices: tuple[str, ...] = ()
     timings: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
@@ -149,6 +166,7 @@ def register(
     moving_mask: Volume | None = None,
     fixed_labels: Volume | None = None,
     moving_labels: Volume | None = None,
+    network: nn.Module | None = None,
     progress: Progress = NO_PROGRESS,
 ) -> RegistrationResult:
     """Register ``moving`` to ``fixed``.
@@ -159,11 +177,17 @@ def register(
         Where to compare: label maps whose voxels above 0 count.
     fixed_labels, moving_labels
         Segmentations of both, for the figures only.
+    network
+        The model's network when it is loaded already (``medseg.models.load_network``); its weights are left as they
+        are.
 
     Raises
     ------
     InputError
-        When the volumes are constant, do not overlap, or the options do not fit; nothing was changed.
+        When the volumes are constant, do not overlap, or the options do not fit, or there is no model; nothing was
+        changed.
+    ModelError
+        When the model cannot be loaded or does not register.
     Cancelled
         When the user asked to stop during the alignment; a stop during the refinement gives the best so far.
     """
@@ -171,20 +195,34 @@ def register(
     given = _Given(fixed, moving, options, fixed_mask, moving_mask, fixed_labels, moving_labels)
     clock = _Clock()
     notices: list[str] = []
+    # Looked for before anything takes time.
+    package = registration_package(options.model) if options.method == "model" else None
     alignment = _aligned(given, progress.part(0.0, 0.3))
     clock.stop("alignment")
-    transform, deformation = alignment, None
-    losses: tuple[float, ...] = ()
-    if options.method in ("lapirn", "field"):
-        deformation, losses, stopped = _deformed(given, alignment, progress.part(0.3, 0.9))
-        transform = SpatialTransform((deformation,)).then(alignment)
-        if stopped:
+    transform, field, found = alignment, None, None
+    if options.method in DEFORMABLE:
+        from medseg.registration.deformation import deform
+
+        found = deform(
+            fixed,
+            moving,
+            alignment,
+            options,
+            package=package,
+            fixed_mask=fixed_mask,
+            network=network,
+            progress=progress.part(0.3, 0.9),
+        )
+        field = found.field
+        transform = SpatialTransform((field,)).then(alignment)
+        notices += found.notices
+        if found.stopped:
             notices.append("The refinement was stopped; the transform is the best that was found until then.")
             progress = NO_PROGRESS  # what is left takes a moment, and the user wants the result
         clock.stop("deformation")
     progress.update(0.9, "Measuring")
     warped = transform.resample(moving, fixed.geometry, fill=float(moving.array.min()))
-    quality = _measured(given, transform, warped, deformation)
+    quality = _measured(given, transform, warped, field)
     inverse = None
     if options.inverse:
         inverse, error = transform.inverse(moving.geometry)
@@ -195,7 +233,16 @@ def register(
         notices.append(f"The field folds in {100 * folded:.2g} % of the voxels; more smoothness avoids it.")
     progress.update(1.0, "Done")
     return RegistrationResult(
-        transform, alignment, warped, quality, deformation, inverse, losses, tuple(notices), clock.seconds
+        transform,
+        alignment,
+        warped,
+        quality,
+        field=field,
+        inverse=inverse,
+        losses=found.losses if found else (),
+        start=found.start if found else NO_NETWORK,
+        notices=tuple(notices),
+        timings=clock.seconds,
     )
 
 
@@ -210,55 +257,6 @@ def _aligned(given: _Given, progress: Progress) -> SpatialTransform:
     chosen = AlignmentOptions(freedom, start, options.metric, initial, options.seed)
     masks = {"fixed_mask": given.fixed_mask, "moving_mask": given.moving_mask}
     return align(given.fixed, given.moving, chosen, **masks, progress=progress)
-
-
-def _deformed(
-    given: _Given, alignment: SpatialTransform, progress: Progress
-) -> tuple[DisplacementField, tuple[float, ...], bool]:
-    """Return the field, the losses, and whether the user stopped it."""
-    import torch
-
-    from medseg.networks import ConditionalLapIRN
-    from medseg.registration.instance import FRESH_RATE, Objective, refine_field, refine_network
-    from medseg.registration.working_grid import working_pair
-
-    fixed, moving, options = given.fixed, given.moving, given.options
-    device = choose_device(options.device).device
-    objective = options.objective or Objective.for_pair(fixed, moving)
-    pair = working_pair(
-        fixed,
-        moving,
-        alignment,
-        spacing_mm=options.spacing_mm or _affordable(fixed),
-        multiple=_MULTIPLE,
-        fixed_mask=given.fixed_mask,
-        device=device,
-    )
-    try:
-        if options.method == "field":
-            start = torch.zeros((1, 3, *pair.fixed.shape[2:]), device=device)
-            counts = _FIELD_ITERATIONS[options.refine]
-            found = refine_field(start, pair, objective, iterations=counts, progress=progress)
-        else:
-            with torch.random.fork_rng():
-                torch.manual_seed(options.seed)
-                network = ConditionalLapIRN(_LITE).to(device)
-            counts = _NETWORK_ITERATIONS[options.refine]
-            found = refine_network(
-                network, pair, objective, iterations=counts, learning_rate=FRESH_RATE, progress=progress
-            )
-    except FloatingPointError as error:
-        raise InputError(
-            "The registration did not find a way: its loss was never a number.",
-            advice="Look for voxels that are not finite, or choose another similarity.",
-        ) from error
-    return pair.field(found.displacement), found.losses, found.stopped
-
-
-def _affordable(fixed: Volume) -> float:
-    """Return the spacing (mm) of an isotropic grid over the volume with about :data:`_MOST_VOXELS` voxels at most."""
-    extent = float(np.prod(fixed.geometry.extent_mm))
-    return max(_LEAST_SPACING, min(fixed.geometry.spacing), (extent / _MOST_VOXELS) ** (1 / 3))
 
 
 def _measured(

@@ -15,6 +15,7 @@ from medseg.volumes import Geometry
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from medseg.models import Preprocessing
     from medseg.registration.transform import SpatialTransform
     from medseg.volumes import Volume
 
@@ -59,9 +60,10 @@ def working_pair(
     moving: Volume,
     alignment: SpatialTransform,
     *,
-    spacing_mm: float,
+    spacing_mm: float | tuple[float, float, float],
     multiple: int,
     fixed_mask: Volume | None = None,
+    preprocessing: Preprocessing | None = None,
     device: str = "cpu",
 ) -> WorkingPair:
     """Return the pair on one grid.
@@ -71,16 +73,23 @@ def working_pair(
     alignment
         From points of ``fixed`` to points of ``moving``; linear.
     spacing_mm
-        Of the grid; images that are finer are smoothed before.
+        Of the grid, one number or one an axis; images that are finer are smoothed before.
     multiple
         Sizes are filled up to multiples of this with zeros, which the mask leaves out.
+    preprocessing
+        Of a trained network: the axes of the grid, which are the fixed volume's nearest ones, and the intensities;
+        ``None``: the fixed volume's own axes, and each whole volume's percentiles as 0 and 1.
 
     Raises
     ------
     InputError
         When nothing is left to compare.
     """
-    inner = _right_angled(fixed.geometry).with_spacing((spacing_mm,) * 3)
+    steps = (spacing_mm,) * 3 if isinstance(spacing_mm, (int, float)) else spacing_mm
+    inner = _right_angled(fixed.geometry)
+    if preprocessing is not None:
+        inner = inner.reoriented(preprocessing.orientation)
+    inner = inner.with_spacing(steps)
     before = [(-size % multiple) // 2 for size in inner.shape]
     after = [-size % multiple - low for size, low in zip(inner.shape, before, strict=True)]
     covered = moving.with_array(np.ones(moving.shape, np.uint8))
@@ -93,8 +102,12 @@ def working_pair(
             "The moving volume shows nothing of what the fixed one or its mask shows.",
             advice="Align the volumes first, or draw the mask on the part that both show.",
         )
-    shown = smoothed(fixed, spacing_mm).resample(inner).array
-    moved = alignment.resample(smoothed(moving, spacing_mm), inner, fill=float(moving.array.min())).array
+    shown = smoothed(fixed, max(steps)).resample(inner, fill=float(fixed.array.min())).array
+    moved = alignment.resample(smoothed(moving, max(steps)), inner, fill=float(moving.array.min())).array
+    if preprocessing is None:
+        shown, moved = _scaled(shown, fixed), _scaled(moved, moving)
+    else:
+        shown, moved = (preprocessing.apply_intensity(array) for array in (shown, moved))
 
     def tensor(array: np.ndarray) -> Tensor:
         filled = np.pad(array.astype(np.float32), list(zip(before, after, strict=True)))
@@ -102,8 +115,8 @@ def working_pair(
 
     k, j, i = (slice(low, low + size) for low, size in zip(before, inner.shape, strict=True))
     return WorkingPair(
-        tensor(_scaled(shown, fixed)),
-        tensor(_scaled(moved, moving)),
+        tensor(shown),
+        tensor(moved),
         tensor(seen),
         inner.padded(before, after),
         (k, j, i),

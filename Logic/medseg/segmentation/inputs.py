@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from medseg.errors import InputError
+from medseg.errors import InputError, ModelError
 from medseg.volumes import check_image
 
 if TYPE_CHECKING:
@@ -22,9 +22,15 @@ def check_inputs(volumes: Sequence[Volume], package: ModelPackage, *, progress: 
     ------
     InputError
         When there are more or fewer volumes than the model takes, or one cannot be segmented.
+    ModelError
+        When the model is not there to segment.
     Cancelled
         When the user asked to stop, between two volumes.
     """
+    if package.verb != "segment":
+        raise ModelError(
+            f"The model '{package.name}' is there to {package.verb} and cannot segment.", advice="Choose another model."
+        )
     slots = package.inputs
     if len(volumes) != len(slots):
         names = ", ".join(f"{slot.name} ({slot.modality})" if slot.modality else slot.name for slot in slots)

@@ -6,9 +6,10 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
     from medseg.training.objectives import Batch, Objective
@@ -38,18 +39,35 @@ def compile_in_place(
         False when it cannot be compiled here: there is no C++ compiler, or the network does something that cannot be
         translated. It then runs as before, and a warning says why.
     """
-    for layer in network.modules():
-        if isinstance(layer, nn.Conv3d | nn.ConvTranspose3d):
-            layout(layer)
     compiled = [network, *([objective] if objective.compiles else [])]
+
+    def loss() -> Tensor:
+        return objective(objective.outputs(network, layout(batch["image"])), batch)["loss"]
+
+    return compile_parts(network, compiled, loss, precision)
+
+
+def compile_parts(
+    network: nn.Module, parts: Sequence[nn.Module], loss: Callable[[], Tensor], precision: AbstractContextManager[Any]
+) -> bool:
+    """Let the calls of ``parts`` run compiled code; see :func:`compile_in_place`.
+
+    Parameters
+    ----------
+    network
+        What they belong to; nothing of it has changed afterwards.
+    loss
+        Computes a loss with the parts as a step of training does; run once, forth and back.
+    """
+    layout_of_convolutions(network)
     statistics = [buffer.clone() for buffer in network.buffers()]
-    for module in compiled:
+    for module in parts:
         module.compile()
     try:
         with torch.random.fork_rng(), precision:
-            objective(objective.outputs(network, layout(batch["image"])), batch)["loss"].backward()
+            loss().backward()
     except RuntimeError as error:
-        for module in compiled:
+        for module in parts:
             module._compiled_call_impl = None  # noqa: SLF001 - what compile() sets, and PyTorch offers no way back
         torch.compiler.reset()
         lines = str(error).strip().splitlines() or [type(error).__name__]
@@ -61,6 +79,13 @@ def compile_in_place(
             for buffer, before in zip(network.buffers(), statistics, strict=True):
                 buffer.copy_(before)
     return True
+
+
+def layout_of_convolutions(network: nn.Module) -> None:
+    """Give the weights of 3D convolutions the layout "channels last", in place."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv3d | nn.ConvTranspose3d):
+            layout(layer)
 
 
 def layout(thing: Any) -> Any:

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from medseg.errors import InputError, ModelError, RecipeError, TrainingError
+from medseg.errors import InputError, MedSegError, ModelError, RecipeError, TrainingError
 from medseg.files import atomic_path, write_error
 from medseg.labels import Label, LabelTable
 from medseg.labels.codes import ANATOMICAL_STRUCTURE
 from medseg.models import InputSlot, Measured, Postprocessing, Preprocessing, write_package
 from medseg.models.placing import folder_beside, replace_folder
 from medseg.segmentation.stacks import stacking_axis
+from medseg.training.averaging import START_ANOTHER, all_finite
 from medseg.training.card import training_card
 from medseg.training.evaluation import figures, mean_of_means
-from medseg.training.module import START_ANOTHER, all_finite
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -139,12 +139,16 @@ def check_package(recipe: Recipe, path: Path) -> None:
             trial = recipe.model_copy(update={"network": network})
             export_package(nn.Module(), trial, labels, Path(folder, "package"))
         except (InputError, ModelError) as error:
-            where = rf"(( in 'medseg')? in configs/\w+\.json of the | \()?model package {re.escape(folder)}\S*"
-            raise RecipeError(
-                f"The recipe {path} leads to a model package that MedSeg would not take:"
-                f" {re.sub(where, '', error.message)}",
-                advice="Correct it and start again; the texts of a package have a greatest length.",
-            ) from error
+            raise refused_package(path, folder, error) from error
+
+
+def refused_package(recipe: Path, folder: str, error: MedSegError) -> RecipeError:
+    """Return the error for a recipe whose trial package in ``folder`` was refused."""
+    where = rf"(( in 'medseg')? in configs/\w+\.json of the | \()?model package {re.escape(folder)}\S*"
+    return RecipeError(
+        f"The recipe {recipe} leads to a model package that MedSeg would not take: {re.sub(where, '', error.message)}",
+        advice="Correct it and start again; the texts of a package have a greatest length.",
+    )
 
 
 def slice_spacings_of(recipe: Recipe, spacings: Sequence[tuple[float, float, float]]) -> tuple[float, float] | None:

@@ -11,14 +11,18 @@ import torch
 from medseg.errors import MedSegError, TrainingError
 from medseg.labels import read_labels
 from medseg.models.placing import folder_beside
-from medseg.networks import build_network
+from medseg.networks import RegistrationNetwork, build_network
 from medseg.progress import NO_PROGRESS, Progress
 from medseg.training.export import export_package, place_package
 from medseg.training.fitting import CHECKPOINT
+from medseg.training.registration.export import export_registration_package
+from medseg.training.registration.recipe import RegistrationRecipe
 from medseg.training.setup import LABELS, stored_recipe
 
 if TYPE_CHECKING:
     from typing import Any
+
+    from medseg.training.tasks import AnyRecipe
 
 _PREFIX = "average."
 
@@ -38,11 +42,21 @@ def export_last(output: Path, target: Path, *, progress: Progress = NO_PROGRESS)
     finished = output / recipe.package.name
     if epochs >= recipe.optimisation.epochs and finished.is_dir():
         return place_package(finished, target)
+    progress.update(0.3, "Writing the package")
     weights = {
         name.removeprefix(_PREFIX): tensor
         for name, tensor in checkpoint["state_dict"].items()
         if name.startswith(_PREFIX)
     }
+    with folder_beside(output) as temporary:
+        package = _exported(output, recipe, weights, epochs, temporary / recipe.package.name)
+        placed = place_package(package, target)
+    progress.update(1.0, "Done")
+    return placed
+
+
+def _exported(output: Path, recipe: AnyRecipe, weights: dict[str, Any], epochs: int, folder: Path) -> Path:
+    """Write the package of unfinished weights to ``folder``."""
     try:
         labels = read_labels(output / LABELS)
         network = build_network(recipe.network.target, recipe.network.arguments)
@@ -52,21 +66,21 @@ def export_last(output: Path, target: Path, *, progress: Progress = NO_PROGRESS)
             f"The run in {output} was made by a version of MedSeg that this one does not understand.",
             advice="Export it with the version that it was trained with.",
         ) from error
-    progress.update(0.5, "Writing the package")
-    training, kept_aside = _split(output)
-    with folder_beside(output) as temporary:
-        package = export_package(
+    if isinstance(recipe, RegistrationRecipe):
+        assert isinstance(network, RegistrationNetwork)
+        return export_registration_package(
             network,
             recipe,
             labels,
-            temporary / recipe.package.name,
-            trained_on=len(training),
-            kept_aside=kept_aside,
+            folder,
+            multiple=network.multiple,
+            conditional=network.conditional,
             epochs=epochs,
         )
-        placed = place_package(package, target)
-    progress.update(1.0, "Done")
-    return placed
+    training, kept_aside = _split(output)
+    return export_package(
+        network, recipe, labels, folder, trained_on=len(training), kept_aside=kept_aside, epochs=epochs
+    )
 
 
 def _checkpoint(output: Path) -> dict[str, Any] | None:

@@ -27,9 +27,8 @@ from medseg.training.processes import is_first
 if TYPE_CHECKING:
     from torch import nn
 
-    from medseg.training.loading import TrainingData
-    from medseg.training.module import TrainingModule
-    from medseg.training.recipe import Recipe
+    from medseg.training.averaging import AveragedModule
+    from medseg.training.tasks import AnyRecipe
 
 _LOG = logging.getLogger(__name__)
 
@@ -98,7 +97,7 @@ class AtomicCheckpoint(TorchCheckpointIO):
 
 
 def new_trainer(
-    recipe: Recipe,
+    recipe: AnyRecipe,
     network: nn.Module,
     hardware: Hardware,
     output: Path,
@@ -162,7 +161,9 @@ def new_trainer(
         ) from error
 
 
-def fit(trainer: lightning.Trainer, module: TrainingModule, data: TrainingData, checkpoint: Path | None) -> None:
+def fit(
+    trainer: lightning.Trainer, module: AveragedModule, data: lightning.LightningDataModule, checkpoint: Path | None
+) -> None:
     """Train until the last epoch, going on from ``checkpoint`` when there is one.
 
     Raises
@@ -186,8 +187,8 @@ def fit(trainer: lightning.Trainer, module: TrainingModule, data: TrainingData, 
             raise KeyboardInterrupt from error
         if isinstance(error, torch.cuda.OutOfMemoryError):
             raise DeviceMemoryError(
-                "The GPU's memory is too small for this network and window.",
-                advice="Lower optimisation.batch_size or window.size in the recipe.",
+                "The GPU's memory is too small for this network and this many voxels.",
+                advice="Lower optimisation.batch_size, or window.size or grid.size, in the recipe.",
             ) from error
         raise
     if trainer.interrupted:

@@ -37,7 +37,7 @@ class TrainingData(lightning.LightningDataModule):
             sampler=PatchNumbers(settings.steps_per_epoch, settings.batch_size, *self._place()),
             num_workers=settings.workers,
             persistent_workers=settings.workers > 0,
-            worker_init_fn=_prepare_loader,
+            worker_init_fn=prepare_loader,
         )
 
     def val_dataloader(self) -> DataLoader | list:
@@ -123,7 +123,7 @@ def unchanged(section: AugmentationSection) -> AugmentationSection:
     return section.model_copy(update={**off, **rest})
 
 
-def _prepare_loader(_worker: int) -> None:
+def prepare_loader(_worker: int) -> None:
     """Compute on one thread, and leave interruptions to the run.
 
     Ctrl-C and the signal of a batch system reach every process of the group. A loader that dies of them first looks to

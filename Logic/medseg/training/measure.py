@@ -41,6 +41,17 @@ def measure_cost(package: Path, images: Sequence[Path], progress: Progress = NO_
         When somebody asked to stop, through ``progress``.
     """
     command = [sys.executable, "-m", "medseg.training.measure", str(package), *(str(image) for image in images)]
+    return measured_apart(command, progress)
+
+
+def measured_apart(command: Sequence[str], progress: Progress) -> Measured | None:
+    """Return what a process tells of a run, as a last line of JSON; ``None`` when it failed or took too long.
+
+    Raises
+    ------
+    Cancelled
+        When somebody asked to stop, through ``progress``.
+    """
     quiet = subprocess.DEVNULL
     with subprocess.Popen(command, stdin=quiet, stdout=subprocess.PIPE, stderr=quiet, text=True) as process:
         try:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Split = Literal["training", "validation"]
 
-_SPLITS: dict[str, Split] = {
+SPLITS: dict[str, Split] = {
     "train": "training",
     "training": "training",
     "val": "validation",
@@ -180,7 +180,7 @@ def _of_table(table: Table, folder: Path, labels: LabelTable | None) -> list[Pai
         problems += [f"line {line}: {name} does not exist" for name in absent]
         split = None
         if "split" in table.columns:
-            split = _SPLITS.get(row["split"].lower())
+            split = SPLITS.get(row["split"].lower())
             if split is None:
                 problems.append(f"line {line}: '{row['split']}' is not a split")
         annotated = None

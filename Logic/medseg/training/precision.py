@@ -10,14 +10,14 @@ import torch
 from torch import nn
 
 if TYPE_CHECKING:
-    from medseg.training.recipe import Recipe
+    from medseg.training.tasks import AnyRecipe
 
 _LOG = logging.getLogger(__name__)
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
-def precision_of(recipe: Recipe, network: nn.Module, accelerator: str) -> Precision:
+def precision_of(recipe: AnyRecipe, network: nn.Module, accelerator: str) -> Precision:
     """Return what the recipe's ``precision`` means for ``network`` on "cpu" or "gpu", in Lightning's words.
 
     "auto" takes bfloat16 where the hardware is fast with it. On a processor it is refused, whatever the recipe says,
@@ -38,7 +38,7 @@ def precision_of(recipe: Recipe, network: nn.Module, accelerator: str) -> Precis
     return chosen
 
 
-def has_wrong_gradients_in_bfloat16(network: nn.Module, recipe: Recipe) -> bool:
+def has_wrong_gradients_in_bfloat16(network: nn.Module, recipe: AnyRecipe) -> bool:
     """Say whether a 3x3x3 convolution of the network sees exactly two voxels along I, and this processor errs then.
 
     oneDNN 3.12 (PyTorch 2.13) reads memory that nothing was written to when it computes the weight gradient of such a
@@ -58,10 +58,9 @@ def has_wrong_gradients_in_bfloat16(network: nn.Module, recipe: Recipe) -> bool:
     for layer in trial.modules():
         if isinstance(layer, nn.Conv3d):
             layer.register_forward_pre_hook(look)
-    image = torch.zeros(recipe.optimisation.batch_size, len(recipe.package.slots), *recipe.window.size)
     try:
         with torch.random.fork_rng(), torch.no_grad():
-            trial.train()(image)
+            trial.train()(*recipe.empty_inputs())
     except (RuntimeError, ValueError, TypeError, AssertionError, IndexError):
         return False  # the trial that follows says what is wrong
     return narrow

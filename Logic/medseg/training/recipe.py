@@ -6,19 +6,21 @@ import hashlib
 import json
 from collections.abc import Callable  # noqa: TC003 - pydantic reads it
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-import yaml
-from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from medseg.errors import InputError, RecipeError
 from medseg.models import FitInPlane, IntensityStep, Normalize, Preprocessing, ScalePercentiles, ScaleRange, Window
-from medseg.models.reading import NAME
 from medseg.training.elastic_affine import ElasticAffineSection  # noqa: TC001 - pydantic reads it
 from medseg.training.export import check_package
 from medseg.training.instances import InstancesSection, check_instance_labels
 from medseg.training.objectives import AnyLoss, DiceCESection
 from medseg.training.section import Section
+from medseg.training.sections import AboutSection, NetworkSection, ScheduleSection, as_packages_have_it
+from medseg.training.yaml_files import checked_recipe, read_yaml
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -89,21 +91,6 @@ class DataSection(Section):
         return self
 
 
-class NetworkSection(Section):
-    """The network: a name from the allow-list and its arguments."""
-
-    target: str
-    arguments: dict[str, Any] = Field(default_factory=dict)
-
-
-def _as_packages_have_it(build: Callable[[], object]) -> None:
-    """Let :mod:`medseg.models` judge by its own rules what a package will hold; pydantic adds the place."""
-    try:
-        build()
-    except InputError as error:
-        raise ValueError(str(error).removesuffix("Correct the model.").rstrip(". ")) from error
-
-
 class IntensitySection(Section):
     """One step of intensity preprocessing: :attr:`step`, with its keys."""
 
@@ -111,7 +98,7 @@ class IntensitySection(Section):
 
     @model_validator(mode="after")
     def _makes_sense(self) -> IntensitySection:
-        _as_packages_have_it(self.build)
+        as_packages_have_it(self.build)
         return self
 
     def build(self) -> IntensityStep:
@@ -178,7 +165,7 @@ class PreprocessingSection(Section):
     @field_validator("orientation", "spacing")
     @classmethod
     def _makes_sense(cls, value: Any, info: ValidationInfo) -> Any:
-        _as_packages_have_it(lambda: Preprocessing(**{str(info.field_name): value}))
+        as_packages_have_it(lambda: Preprocessing(**{str(info.field_name): value}))
         return value
 
     @model_validator(mode="after")
@@ -207,13 +194,13 @@ class WindowSection(Section):
     @field_validator("size")
     @classmethod
     def _has_a_size(cls, size: tuple[int, int, int]) -> tuple[int, int, int]:
-        _as_packages_have_it(lambda: Window(size))
+        as_packages_have_it(lambda: Window(size))
         return size
 
     @field_validator("overlap")
     @classmethod
     def _can_be_blended(cls, overlap: float) -> float:
-        _as_packages_have_it(lambda: Window((1, 1, 1), overlap))
+        as_packages_have_it(lambda: Window((1, 1, 1), overlap))
         return overlap
 
     def build(self) -> Window:
@@ -265,38 +252,10 @@ class AugmentationSection(Section):
         return limits
 
 
-class OptimisationSection(Section):
-    """Optimiser and length of the run (AdamW, linear warm-up, cosine decay to zero).
+class OptimisationSection(ScheduleSection):
+    """The schedule, and the share of patches that are centred on a labelled voxel."""
 
-    A step of ``steps_per_epoch`` is one batch in each process; ``accumulate`` of them move the weights once, and
-    ``warmup_steps`` counts these moves. ``compile`` lets PyTorch translate the network before the first step.
-    """
-
-    epochs: Annotated[int, Field(ge=1)]
-    steps_per_epoch: Annotated[int, Field(ge=1)]
-    batch_size: Annotated[int, Field(ge=1)] = 1
-    accumulate: Annotated[int, Field(ge=1)] = 1
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
-    warmup_steps: Annotated[int, Field(ge=0)] = 50
-    gradient_clip: Annotated[float, Field(gt=0)] = 12.0
-    average_decay: Annotated[float, Field(ge=0, lt=1)] = 0.995
-    precision: Literal["auto", "32", "bf16", "16"] = "auto"
-    compile: bool = False
     foreground_patches: Annotated[float, Field(ge=0, le=1)] = 0.5
-    validate_every: Annotated[int, Field(ge=1)] = 5
-    workers: Annotated[int, Field(ge=0)] = 1
-
-    @model_validator(mode="after")
-    def _whole_moves(self) -> OptimisationSection:
-        if self.steps_per_epoch % self.accumulate:
-            raise ValueError(f"steps_per_epoch must be a multiple of accumulate ({self.accumulate})")
-        return self
-
-    @property
-    def moves(self) -> int:
-        """How often the weights are changed in the whole run."""
-        return self.epochs * self.steps_per_epoch // self.accumulate
 
 
 class EvaluationSection(Section):
@@ -313,7 +272,7 @@ class InputSection(Section):
     description: str = ""
 
 
-class PackageSection(Section):
+class PackageSection(AboutSection):
     """What the exported package says about itself.
 
     A model of one image is described by ``modality``, ``input_name`` and ``input_description``, one of several by
@@ -321,22 +280,11 @@ class PackageSection(Section):
     it); ``case_names`` lets the card name the cases, which may be the names of patients.
     """
 
-    name: Annotated[str, Field(pattern=f"^({NAME.pattern})$")]
-    version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")]
-    title: str
-    description: str
-    anatomy: tuple[str, ...]
     modality: str
     input_name: str = "Volume"
     input_description: str = ""
     inputs: tuple[InputSection, ...] = ()
     minimum_slices: Annotated[int, Field(ge=1)] = 8
-    authors: str
-    copyright: str
-    license: str
-    citation: str = ""
-    data_sources: str
-    limits: str = ""
     picture: bool = False
     case_names: bool = False
     largest_component: bool = False
@@ -353,6 +301,7 @@ class PackageSection(Section):
 class Recipe(Section):
     """A whole recipe; :func:`read_recipe` makes it from a file."""
 
+    task: Literal["segmentation"] = "segmentation"
     seed: int = 0
     labels: str
     start_from: str | None = None
@@ -380,6 +329,12 @@ class Recipe(Section):
             raise ValueError(f"with the loss {self.loss.kind} " + ", and ".join(objections))
         return self
 
+    def empty_inputs(self) -> tuple[Tensor, ...]:
+        """Return what the network takes in a step, zeros: images (B, C, I, J, K)."""
+        import torch
+
+        return (torch.zeros(self.optimisation.batch_size, len(self.package.slots), *self.window.size),)
+
     def digest(self) -> str:
         """Return a hash of everything that makes two runs the same run; a checkpoint goes on only with its own.
 
@@ -396,77 +351,14 @@ class Recipe(Section):
 
 
 def read_recipe(path: str | Path) -> Recipe:
-    """Read and check a recipe.
+    """Read and check a recipe of the task segmentation.
 
     Raises
     ------
     RecipeError
-        Naming every wrong key with its place, when the file is not a recipe.
+        Naming every wrong key with its place, when the file is not such a recipe.
     """
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(
-            f"The recipe {path} cannot be read: {getattr(error, 'strerror', None) or error}.",
-            advice="Give the path of a YAML file; the project's own recipes are in Resources/recipes.",
-        ) from error
-    try:
-        content = yaml.load(text, _Loader)  # noqa: S506 - it is a safe one
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise RecipeError(
-            f"The recipe {path} is not valid YAML: {getattr(error, 'problem', error)}{where}.",
-            advice="Check keys, values, indentation and quotes at that line.",
-        ) from error
-    if not isinstance(content, dict):
-        raise RecipeError(f"The recipe {path} is empty or not a table of keys.", advice="Start from a bundled recipe.")
-    try:
-        recipe = Recipe.model_validate(content)
-    except ValidationError as error:
-        wrong = "; ".join(_sentence(detail) for detail in error.errors())
-        raise RecipeError(
-            f"The recipe {path} has wrong keys: {wrong}.", advice="Correct them and start again."
-        ) from error
+    recipe = checked_recipe(Recipe, path, read_yaml(path))
     check_instance_labels(recipe)
-    check_package(recipe, path)
+    check_package(recipe, Path(path))
     return recipe
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses what YAML's own safe loader takes silently or breaks at, with its place."""
-
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        """Refuse a key that is there twice, of which the last would win."""
-        node = super().compose_mapping_node(anchor)
-        seen = set()
-        for key, _ in node.value:
-            name = (key.tag, str(key.value))
-            if name in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"'{key.value}' is there twice", key.start_mark)
-            seen.add(name)
-        return node
-
-    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        """Refuse a value that is not what it looks like, such as a date of a month that there is not."""
-        try:
-            return super().construct_object(node, deep)
-        except (ValueError, KeyError, AttributeError) as error:
-            problem = f"'{node.value}' cannot be read: {error}"
-            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
-
-
-def _sentence(detail: Any) -> str:
-    place = ".".join(str(part) for part in detail["loc"]) or "recipe"
-    message = str(detail["msg"]).removeprefix("Value error, ")
-    if detail["type"] == "extra_forbidden":
-        return f"'{place}' is not a key that a recipe knows"
-    if detail["type"] == "missing":
-        return f"'{place}' is missing"
-    if detail["type"] == "union_tag_not_found":
-        return f"'{place}.kind' is missing"
-    if detail["type"] == "union_tag_invalid":
-        return f"'{place}.kind': must be one of {detail['ctx']['expected_tags']} (found '{detail['ctx']['tag']}')"
-    found = "" if isinstance(detail["input"], dict) else f" (found {detail['input']!r})"
-    return f"'{place}': {message}{found}"

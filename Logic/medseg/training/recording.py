@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from medseg.labels import LabelTable
     from medseg.progress import Progress
-    from medseg.training.recipe import Recipe
     from medseg.training.run_files import RunFiles
+    from medseg.training.tasks import AnyRecipe
 
 REPORT_SECONDS, _REPORT_SHARE = 5.0, 0.05
 """The least time between two reports, and the most of a run's time that drawing them may take (our choice)."""
@@ -38,7 +38,7 @@ class Recorder(Callback):
         self,
         files: RunFiles,
         progress: Progress,
-        recipe: Recipe,
+        recipe: AnyRecipe,
         labels: LabelTable,
         *,
         report: Callable[[], object],
@@ -117,6 +117,7 @@ class Recorder(Callback):
             validation_dice=found and found.mean,
             validation_dice_worst=found and found.worst,
             dice_per_label=found and found.dice,
+            **(found.more if found else {}),
             seconds=now - self._epoch_since,
             total_seconds=self._before + now - self._since,
             eta_seconds=eta,

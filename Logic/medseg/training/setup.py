@@ -13,12 +13,12 @@ import torch
 
 from medseg.errors import DeviceMemoryError, MedSegError, ModelError, RecipeError, TrainingError
 from medseg.files import atomic_path
-from medseg.labels import LabelTable, read_labels
+from medseg.labels import LabelTable, read_labels, write_labels
 from medseg.networks import build_network
 from medseg.training.batches import noise_batch, tell_spacing
 from medseg.training.fitting import CHECKPOINT
 from medseg.training.instances import check_instances_exist
-from medseg.training.recipe import Recipe
+from medseg.training.tasks import recipe_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from medseg.training.recipe import Recipe
+    from medseg.training.tasks import AnyRecipe
 
 _LOG = logging.getLogger(__name__)
 
@@ -91,7 +93,7 @@ def new_network(recipe_path: Path, recipe: Recipe, labels: LabelTable) -> nn.Mod
     except ModelError as error:
         raise RecipeError(error.message, advice="Correct network.target and network.arguments.") from error
     if recipe.start_from is not None:
-        _load_weights(network, recipe_path.parent / recipe.start_from)
+        load_start(network, recipe_path.parent / recipe.start_from)
     return network
 
 
@@ -136,7 +138,7 @@ def try_network(network: nn.Module, recipe: Recipe, labels: LabelTable, device: 
         )
 
 
-def checkpoint_to_resume(output: Path, recipe: Recipe) -> Path | None:
+def checkpoint_to_resume(output: Path, recipe: AnyRecipe) -> Path | None:
     """Return the checkpoint in ``output`` that the recipe goes on from; ``None`` when there is none.
 
     Raises
@@ -157,7 +159,7 @@ def checkpoint_to_resume(output: Path, recipe: Recipe) -> Path | None:
     return checkpoint
 
 
-def write_stamp(output: Path, recipe_path: Path, recipe: Recipe) -> None:
+def write_stamp(output: Path, recipe_path: Path, recipe: AnyRecipe, labels: LabelTable) -> None:
     """Keep the recipe and its label table in the output folder."""
     content: dict[str, Any] = {
         "digest": recipe.digest(),
@@ -166,22 +168,23 @@ def write_stamp(output: Path, recipe_path: Path, recipe: Recipe) -> None:
     }
     with atomic_path(output / STAMP) as path:
         path.write_text(json.dumps(content, indent=2), encoding="utf-8")
-    for source, name in ((recipe_path, RECIPE_TEXT), (recipe_path.parent / recipe.labels, LABELS)):
-        with atomic_path(output / name) as path:
-            shutil.copyfile(source, path)
+    with atomic_path(output / RECIPE_TEXT) as path:
+        shutil.copyfile(recipe_path, path)
+    write_labels(labels, output / LABELS)
 
 
-def stored_recipe(output: Path) -> Recipe | None:
+def stored_recipe(output: Path) -> AnyRecipe | None:
     """Return the recipe of the run in ``output``; ``None`` when there is none that this version understands."""
     try:
         content = json.loads((output / STAMP).read_text(encoding="utf-8"))["recipe"]
-        section = content["preprocessing"]
+        section = content.get("preprocessing", {})
         # Earlier versions kept the keys of all kinds of steps in each of them, with these values where they had none.
-        section["intensity"] = [
-            {name: value for name, value in step.items() if value is not None and value is not False}
-            for step in section["intensity"]
-        ]
-        return Recipe.model_validate(content)
+        if "intensity" in section:
+            section["intensity"] = [
+                {name: value for name, value in step.items() if value is not None and value is not False}
+                for step in section["intensity"]
+            ]
+        return recipe_of(content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
@@ -193,7 +196,14 @@ def figures_of_the_start(recipe_folder: Path, recipe: Recipe) -> Mapping[str, fl
     return None if recipe.start_from is None else read_package(recipe_folder / recipe.start_from).metrics
 
 
-def _load_weights(network: nn.Module, folder: Path) -> None:
+def load_start(network: nn.Module, folder: Path) -> None:
+    """Give a network the weights of a package.
+
+    Raises
+    ------
+    RecipeError
+        When the package cannot be used or does not fit.
+    """
     from medseg.models import load_network, read_package
 
     try:

@@ -1,21 +1,21 @@
-"""A training run from recipe to model package: check, prepare, fit, measure on unseen cases, export."""
+"""A training run from recipe to model package: check, prepare, fit, measure on unseen cases, export.
+
+This is the way of segmentation; that of registration is :mod:`medseg.training.registration.run`.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medseg.device import choose_device
-from medseg.errors import Cancelled, MedSegError, RecipeError, TrainingError
 from medseg.files import atomic_path
 from medseg.progress import NO_PROGRESS, Progress
 from medseg.training.checks import write_facts
-from medseg.training.evaluation import CaseResult, StructureFigures, evaluate, figures, write_results
+from medseg.training.evaluation import evaluate, figures, write_results
 from medseg.training.export import export_package, place_package
 from medseg.training.fitting import CHECKPOINT, Hardware, fit, new_trainer
 from medseg.training.loading import TrainingData
@@ -23,10 +23,11 @@ from medseg.training.measure import measure_cost
 from medseg.training.module import TrainingModule
 from medseg.training.pairs import find_pairs, split_pairs
 from medseg.training.preparation import prepare_cases
-from medseg.training.recipe import Recipe, read_recipe
 from medseg.training.recording import Recorder
-from medseg.training.report import REPORT, RESULT_FOLDER, Report, draw_picture
-from medseg.training.run_files import RunFiles, read_state
+from medseg.training.registration.recipe import RegistrationRecipe
+from medseg.training.registration.run import RegistrationRun, train_registration
+from medseg.training.report import REPORT, RESULT_FOLDER, Report, draw, draw_picture
+from medseg.training.results import TrainingResult
 from medseg.training.setup import (
     checkpoint_to_resume,
     figures_of_the_start,
@@ -35,47 +36,21 @@ from medseg.training.setup import (
     try_network,
     write_stamp,
 )
+from medseg.training.tasks import read_any_recipe
+from medseg.training.telling import told
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from medseg.labels import LabelTable
+    from medseg.training.evaluation import CaseResult
     from medseg.training.pairs import Pair
-
-_HIDDEN = ".medseg-"
-"""How the names of folders begin in which files are written before they are put in their place."""
+    from medseg.training.recipe import Recipe
+    from medseg.training.run_files import RunFiles
 
 SPLIT, FACTS, RESULTS = "split.json", "cases.csv", "evaluation.csv"
 _PREPARED, _TRAINED, _MEASURED = 0.05, 0.92, 0.98
 """Parts of the whole run, for its progress (our choice)."""
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """What a run has made.
-
-    Attributes
-    ----------
-    package
-        Folder of the exported model package.
-    cases
-        The figures of every case that was not trained on, at the full resolution of its image.
-    seconds
-        Time of this call (a resumed run counts from its last start).
-    structures
-        The figures of each structure over these cases.
-    report
-        The page on the run; ``None`` where it could not be drawn.
-    exported
-        Where the package was also put, as asked for.
-    """
-
-    package: Path
-    cases: tuple[CaseResult, ...]
-    seconds: float
-    structures: tuple[StructureFigures, ...] = ()
-    report: Path | None = None
-    exported: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -106,13 +81,16 @@ def train(
     """See :func:`medseg.training.run_training`."""
     start = time.monotonic()
     recipe_path, output, hardware = Path(recipe_path), Path(output), hardware or Hardware()
-    with _told(output, hardware, progress) as (files, told):
-        recipe = read_recipe(recipe_path)
+    with told(output, hardware, progress) as (files, telling):
+        recipe = read_any_recipe(recipe_path)
         files.update(recipe=recipe.package.name, epochs=recipe.optimisation.epochs)
+        if isinstance(recipe, RegistrationRecipe):
+            registration = RegistrationRun(recipe_path, recipe, data, output, hardware, files, telling)
+            return train_registration(registration, start, resume=resume, export=export)
         labels = labels_of(recipe_path, recipe)
         pairs = find_pairs(data, recipe.data, labels=labels, recipe_folder=recipe_path.parent)
         training, validation = split_pairs(pairs, recipe.data, recipe.seed)
-        run = _Run(recipe_path, recipe, labels, training, validation, output, hardware, files, told)
+        run = _Run(recipe_path, recipe, labels, training, validation, output, hardware, files, telling)
         return _train(run, start, resume=resume, export=export)
 
 
@@ -122,13 +100,13 @@ def _train(run: _Run, start: float, *, resume: bool, export: Path | None) -> Tra
     device = choose_device(run.hardware.device).device
     checkpoint = checkpoint_to_resume(output, recipe) if resume else None
     module = TrainingModule(network, recipe, labels, output)
-    report = Report(output, recipe, labels, started=start)
+    report = Report(output, recipe, labels, started=start, tolerance_mm=recipe.evaluation.tolerance_mm)
     trainer = new_trainer(recipe, network, run.hardware, output, callbacks=[], resumed=checkpoint is not None)
     if run.hardware.is_first:
         try_network(network, recipe, labels, device)
         if checkpoint is None:
             (output / CHECKPOINT).unlink(missing_ok=True)
-        write_stamp(output, run.recipe_path, recipe)
+        write_stamp(output, run.recipe_path, recipe, labels)
     cases = prepare_cases(
         run.training,
         run.validation,
@@ -145,7 +123,7 @@ def _train(run: _Run, start: float, *, resume: bool, export: Path | None) -> Tra
         write_facts(cases.facts, labels, output / FACTS)
         facts = {"training_cases": len(run.training), "validation_cases": len(run.validation), "device": device}
         fitting = run.progress.part(_PREPARED, _TRAINED)
-        recorder = Recorder(files, fitting, recipe, labels, report=lambda: _draw(report, files), facts=facts)
+        recorder = Recorder(files, fitting, recipe, labels, report=lambda: draw(report, files), facts=facts)
         trainer.callbacks.insert(0, recorder)
     fit(trainer, module, TrainingData(recipe, cases.training, cases.validation), checkpoint)
     if not run.hardware.is_first:
@@ -199,7 +177,7 @@ def _finish(
     )
     run.progress.update(0.99, "Drawing the report")
     report.results, report.pairs, report.package = results, run.validation, package
-    drawn = _draw(report, files)
+    drawn = draw(report, files)
     exported = None if export is None else place_package(package, export)
     files.update(package=recipe.package.name, exported=None if exported is None else str(exported))
     run.progress.update(1.0, "Done")
@@ -210,61 +188,8 @@ def _finish(
         tuple(figures(results, labels)),
         output / REPORT if drawn else None,
         exported,
+        usage=f"medseg segment INPUT --model {exported or package} --output OUT.seg.nrrd",
     )
-
-
-@contextlib.contextmanager
-def _told(output: Path, hardware: Hardware, progress: Progress) -> Iterator[tuple[RunFiles, Progress]]:
-    """Make the output folder, and tell in its files how the run goes and how it ends, whichever way."""
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RecipeError(
-            f"The output folder {output} cannot be made: {error.strerror}.", advice="Choose another with --output."
-        ) from error
-    other = read_state(output)
-    if hardware.is_first and other is not None and other.alive:
-        raise TrainingError(
-            f"A run is going on in {output} (process {other.pid} on {other.host}).",
-            advice="Wait for it, stop it, or choose another output folder; one that was killed counts as ended after"
-            " two minutes.",
-        )
-    if hardware.is_first:
-        for leftover in output.glob(f"{_HIDDEN}*"):  # what a killed run was writing
-            shutil.rmtree(leftover, ignore_errors=True)
-    files = RunFiles(output, writes=hardware.is_first)
-    files.start()
-
-    def report(fraction: float, text: str) -> None:
-        files.update(fraction=fraction, message=text)
-        progress.update(fraction, text)
-
-    def cancelled() -> bool:
-        progress.check()
-        return files.stop_requested()
-
-    try:
-        yield files, Progress(report, cancelled)
-    except (Cancelled, KeyboardInterrupt, SystemExit):
-        # When a helping process fails, Lightning ends this one: the failure has been written by the other.
-        ended = read_state(output)
-        if ended is None or ended.state != "failed":
-            files.end("cancelled", "The run was stopped; the same command goes on with it.")
-        raise
-    except MedSegError as error:
-        files.fail(error.message, error.advice)
-        raise
-    except Exception as error:
-        files.fail(f"The run failed in a way that it should not have ({type(error).__name__}: {error}).")
-        raise
-    files.end("finished", "Done")
-
-
-def _draw(report: Report, files: RunFiles) -> bool:
-    drawn = report.write()
-    if drawn:
-        files.update(report=REPORT)
-    return drawn
 
 
 def _picture(run: _Run, results: Sequence[CaseResult]) -> Path | None:

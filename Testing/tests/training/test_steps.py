@@ -13,12 +13,13 @@ from lightning.pytorch.plugins import MixedPrecision
 
 from medseg.errors import TrainingError
 from medseg.networks import build_network
+from medseg.training.averaging import all_finite
 from medseg.training.cache import CaseCache
 from medseg.training.data import PreparedCase
 from medseg.training.export import export_package
 from medseg.training.fitting import AtomicCheckpoint, Hardware, fit, new_trainer
 from medseg.training.loading import PatchNumbers, TrainingData, unchanged
-from medseg.training.module import TrainingModule, all_finite
+from medseg.training.module import TrainingModule
 from medseg.training.recipe import AugmentationSection, Recipe, read_recipe
 from support.segmentation import label_table
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from medseg.training.checks import CaseFacts
     from medseg.training.evaluation import CaseResult
     from medseg.training.pairs import Pair
-    from medseg.training.recipe import Recipe
+    from medseg.training.run_files import RunFiles
+    from medseg.training.tasks import AnyRecipe
 
 _LOG = logging.getLogger(__name__)
 
@@ -30,6 +31,16 @@ RESULT_FOLDER = "validation"
 _WORST_CASES = 4
 
 
+@dataclass(frozen=True)
+class ReportTable:
+    """A table of a report; the last row is a mean, and the first ``texts`` columns are not numbers."""
+
+    title: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    texts: int = 1
+
+
 @dataclass
 class Report:
     """Writes the page; what is not known yet is left out.
@@ -38,18 +49,24 @@ class Report:
     ----------
     started
         ``time.monotonic()`` when the run began.
+    tolerance_mm
+        Of the surface Dice in ``results``.
     facts, results, pairs, package
         The cases of the run; figures of the cases kept aside and their files; the finished package.
+    tables
+        Further tables.
     """
 
     output: Path
-    recipe: Recipe
+    recipe: AnyRecipe
     labels: LabelTable
     started: float
+    tolerance_mm: float = 2.0
     facts: Sequence[CaseFacts] = ()
     results: Sequence[CaseResult] = ()
     pairs: Sequence[Pair] = ()
     package: Path | None = None
+    tables: Sequence[ReportTable] = ()
     _pictures: list[tuple[str, bytes]] = field(default_factory=list)
 
     def write(self) -> bool:
@@ -77,8 +94,10 @@ class Report:
         return True
 
     def _worst_cases(self) -> list[tuple[str, bytes]]:
+        from medseg.training.recipe import Recipe
         from medseg.training.report.pictures import case_picture
 
+        assert isinstance(self.recipe, Recipe)  # what has cases is a segmentation
         files = {pair.case: pair for pair in self.pairs}
         folder = self.output / RESULT_FOLDER
         found = []
@@ -86,6 +105,14 @@ class Report:
             picture = case_picture(files[case], result_path(folder, case), self.recipe, self.labels)
             found.append((f"{case}: mean Dice {score:.3f}", picture))
         return found
+
+
+def draw(report: Report, files: RunFiles) -> bool:
+    """Write the page and tell in the run's files that it is there."""
+    drawn = report.write()
+    if drawn:
+        files.update(report=REPORT)
+    return drawn
 
 
 def draw_picture(

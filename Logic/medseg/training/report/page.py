@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from medseg.training.evaluation import Spread
-    from medseg.training.report import Report
+    from medseg.training.report import Report, ReportTable
     from medseg.training.run_files import RunState
 
 _PACKAGES = ("torch", "monai", "lightning", "numpy", "SimpleITK")
@@ -51,6 +51,7 @@ def page(
         _header(report, state),
         _cards(report, progress, seconds),
         _section("Accuracy on the cases kept aside", _accuracy(report, progress)),
+        *(_section(table.title, _further(table)) for table in report.tables),
         _section("Worst cases", _pictures(pictures)),
         _section("Curves", _image(curves(progress, report.labels), "Curves of the run") if progress else ""),
         _section("Data", _data(report)),
@@ -81,7 +82,7 @@ def _cards(report: Report, progress: Sequence[Mapping[str, Any]], seconds: float
     structures = figures(report.results, report.labels)
     if structures:
         overlap, surface, distance = mean_of_means(structures)
-        tolerance = report.recipe.evaluation.tolerance_mm
+        tolerance = report.tolerance_mm
         cards += [
             (_number(overlap, 3), "mean Dice"),
             (_number(min(one.dice.worst for one in structures), 3), "worst Dice of a structure in a case"),
@@ -100,7 +101,7 @@ def _accuracy(report: Report, progress: Sequence[Mapping[str, Any]]) -> str:
     structures = figures(report.results, report.labels)
     if not structures:
         return _interim(report, progress)
-    tolerance = report.recipe.evaluation.tolerance_mm
+    tolerance = report.tolerance_mm
     head = ["Structure", "Cases", "Dice", "worst", f"Surface Dice ({tolerance:g} mm)", "worst", "HD95 (mm)", "worst"]
     colors = {label.name: label.color_hex for label in report.labels}
     rows = [
@@ -153,6 +154,11 @@ def _interim(report: Report, progress: Sequence[Mapping[str, Any]]) -> str:
     return f'{_table(["Structure", "Dice"], rows)}<p class="note">{note}</p>'
 
 
+def _further(table: ReportTable) -> str:
+    rows = [[escape(cell) for cell in row] for row in table.rows]
+    return _table(list(table.head), rows[:-1], last=rows[-1], texts=table.texts)
+
+
 def _pictures(pictures: Sequence[tuple[str, bytes]]) -> str:
     if not pictures:
         return ""
@@ -197,12 +203,17 @@ def _section(title: str, content: str) -> str:
 
 
 def _table(
-    head: Sequence[str], rows: Iterable[Sequence[str]], *, last: Sequence[str] | None = None, numbers: bool = True
+    head: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    last: Sequence[str] | None = None,
+    numbers: bool = True,
+    texts: int = 1,
 ) -> str:
-    """Return a table; cells are HTML, and all but those of the first column are numbers."""
+    """Return a table; cells are HTML, and all but those of the first ``texts`` columns are numbers."""
 
     def line(cells: Sequence[str], tag: str, kind: str = "") -> str:
-        classes = ["" if place == 0 or not numbers else ' class="n"' for place in range(len(cells))]
+        classes = ["" if place < texts or not numbers else ' class="n"' for place in range(len(cells))]
         body = "".join(f"<{tag}{css}>{cell}</{tag}>" for cell, css in zip(cells, classes, strict=True))
         return f"<tr{kind}>{body}</tr>"
 

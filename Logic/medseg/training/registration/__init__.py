@@ -1,0 +1,1 @@
+"""Training of networks that register: their recipe, pairs, loss and package."""
