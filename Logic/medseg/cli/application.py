@@ -13,6 +13,7 @@ from medseg.cli.failures import CarefulGroup
 from medseg.cli.info import info
 from medseg.cli.models import models
 from medseg.cli.register import register
+from medseg.cli.register_batch import register_many, register_series
 from medseg.cli.segment import segment
 from medseg.cli.thick import thick, transfer
 from medseg.cli.train import train
@@ -46,6 +47,8 @@ def medseg(
 app.command()(segment)
 app.command()(models)
 app.command()(register)
+app.command("register-many")(register_many)
+app.command("register-series")(register_series)
 app.command()(info)
 app.command()(train)
 app.command()(thick)

@@ -10,12 +10,19 @@ from typing import Annotated, Any
 
 import typer
 
-bench = typer.Typer(no_args_is_help=True, help="Measure: the claims of the papers behind MedSeg, put to the test.")
+bench = typer.Typer(
+    no_args_is_help=True, help="Measure: the claims of the papers behind MedSeg, and registration against its rivals."
+)
 
-
-@bench.callback()
-def _group() -> None:
-    """Keep `claims` a word of the command line though it is the only command."""
+DataOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of real volumes (default: MEDSEG_TEST_DATA, or shared/data beside the clone).", show_default=False
+    ),
+]
+OutputOption = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Write the report to this file too (.md).", show_default=False)
+]
 
 
 @bench.command()
@@ -24,29 +31,20 @@ def claims(
         str | None, typer.Argument(help="The claim; without it, all are listed.", show_default=False)
     ] = None,
     *,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of real volumes (default: MEDSEG_TEST_DATA, or shared/data beside the clone).",
-            show_default=False,
-        ),
-    ] = None,
+    data: DataOption = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Seconds instead of minutes; says nothing about the claim.")
     ] = False,
     seeds: Annotated[int, typer.Option(min=1, help="How many times every network is trained.")] = 3,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the network's computations.")] = 2,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write the report to this file too (.md).", show_default=False)
-    ] = None,
+    output: OutputOption = None,
 ) -> None:
     """Run the experiment of a claim and print its table and verdict, whichever way it comes out."""
     from medseg.cli.cases import check_writable
     from medseg.cli.console import Bar, remarks
     from medseg.errors import InputError
-    from medseg.files import atomic_path
 
-    catalogue = _catalogue()
+    catalogue = _benchmarks("claims")
     known: dict[str, str] = catalogue.available()
     if name is None:
         _list(known)
@@ -61,11 +59,54 @@ def claims(
         report = catalogue.run_claim(
             name, quick=quick, seeds=seeds, threads=threads, data=folder, progress=bar.start(name)
         )
-    text = replace(report, seconds=report.seconds or time.perf_counter() - begun).markdown()
-    typer.echo(text, nl=False)
-    if output is not None:
-        with atomic_path(output) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+    _publish(replace(report, seconds=report.seconds or time.perf_counter() - begun).markdown(), output)
+
+
+@bench.command()
+def registration(
+    *,
+    data: DataOption = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Three coarse pairs, minutes instead of hours; says nothing about accuracy.")
+    ] = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="A table, or a part of a pair's name; may be repeated.", show_default=False),
+    ] = None,
+    methods: Annotated[
+        list[str] | None,
+        typer.Option("--method", help="A method; may be repeated (default: all).", show_default=False),
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of every method.")] = 2,
+    records: Annotated[
+        Path | None,
+        typer.Option(
+            help="Keep every measurement in this file (.json), and go on from those in it.", show_default=False
+        ),
+    ] = None,
+    output: OutputOption = None,
+) -> None:
+    """Register the same pairs with MedSeg, ANTs SyN, elastix and Demons, and print what each is worth.
+
+    The rivals are installed with the extra `bench`; those that are missing are left out, and the tables say so.
+    """
+    from medseg.cli.cases import check_writable
+    from medseg.cli.console import Bar, remarks
+
+    runner = _benchmarks("registration.runner")
+    check_writable([path for path in (output, records) if path is not None])
+    folder = _data_folder(data)
+    with Bar(remarks()) as bar:
+        report = runner.run(
+            data=folder,
+            quick=quick,
+            only=only or (),
+            methods=methods or (),
+            threads=threads,
+            records=records,
+            progress=bar.start("registration"),
+        )
+    _publish(report.markdown(), output)
 
 
 def repository_root() -> Path | None:
@@ -76,20 +117,20 @@ def repository_root() -> Path | None:
     return logic.parent if logic.name == "Logic" and (logic.parent / "Testing").is_dir() else None
 
 
-def _catalogue() -> Any:
-    """Return the package of the claims, which lies in the source tree only."""
+def _benchmarks(name: str) -> Any:
+    """Return a module of the benchmarks, which lie in the source tree only."""
     from medseg.errors import InputError
 
     root = repository_root()
-    if root is None or not (root / "Testing" / "benchmarks" / "claims" / "__init__.py").is_file():
+    if root is None or not (root / "Testing" / "benchmarks" / "__init__.py").is_file():
         raise InputError(
-            "The claim tests are part of MedSeg's source tree, and this is an installed copy without it.",
+            "The benchmarks are part of MedSeg's source tree, and this is an installed copy without it.",
             advice="Clone the repository, install it with `pip install -e .[train]`, and run the command again.",
         )
     testing = str(root / "Testing")
     if testing not in sys.path:
         sys.path.insert(0, testing)
-    return importlib.import_module("benchmarks.claims")
+    return importlib.import_module(f"benchmarks.{name}")
 
 
 def _data_folder(given: Path | None) -> Path | None:
@@ -104,6 +145,15 @@ def _data_folder(given: Path | None) -> Path | None:
     root = repository_root()
     beside = root.parent / "shared" / "data" if root else None
     return beside if beside and beside.is_dir() else None
+
+
+def _publish(text: str, output: Path | None) -> None:
+    from medseg.files import atomic_path
+
+    typer.echo(text, nl=False)
+    if output is not None:
+        with atomic_path(output) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
 
 def _list(known: dict[str, str]) -> None:

@@ -12,15 +12,20 @@ import numpy as np
 
 from medseg.files import atomic_path
 from medseg.metrics import dice_per_label, surface_agreement
-from medseg.metrics.deformation import deformation_figures
+from medseg.metrics.deformation import InverseConsistency, deformation_figures
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from medseg.metrics.deformation import DeformationFigures
     from medseg.registration.transform import DisplacementField, SpatialTransform
-    from medseg.volumes import Volume
+    from medseg.volumes import Geometry, Volume
+
+WORST_SHARE = 0.3
+"""The share of labels or landmarks that the figures of the worst are a mean of (Learn2Reg's "30 %"; rounded up)."""
+_LATTICE = 32
+"""Points along an axis at which a transform and its inverse are compared, at most."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,29 @@ class LabelFigures:
     dice_after: float
     surface_dice: float
     hd95_mm: float
+
+
+@dataclass(frozen=True)
+class OverlapFigures:
+    """All labels together: means over the labels; the worst are the 30 % with the lowest Dice, before and after."""
+
+    mean_dice_before: float
+    mean_dice_after: float
+    worst_dice_before: float
+    worst_dice_after: float
+    mean_surface_dice: float
+    mean_hd95_mm: float
+
+
+@dataclass(frozen=True)
+class DistanceFigures:
+    """Target registration errors in mm; the worst are the 30 % that are farthest apart."""
+
+    count: int
+    mean_mm: float
+    median_mm: float
+    largest_mm: float
+    worst_mm: float
 
 
 @dataclass(frozen=True)
@@ -63,9 +91,39 @@ class Quality:
     landmark_errors_after_mm: tuple[float, ...] = ()
     inverse_error_mm: float | None = None
 
+    @property
+    def overlap(self) -> OverlapFigures | None:
+        """All labels together; ``None`` without labels. A distance that is not defined enters no mean."""
+        if not self.labels:
+            return None
+        rows = list(self.labels.values())
+        before, after = [row.dice_before for row in rows], [row.dice_after for row in rows]
+        return OverlapFigures(
+            mean_dice_before=_mean(before),
+            mean_dice_after=_mean(after),
+            worst_dice_before=_mean(_worst(before)),
+            worst_dice_after=_mean(_worst(after)),
+            mean_surface_dice=_mean([row.surface_dice for row in rows]),
+            mean_hd95_mm=_mean([row.hd95_mm for row in rows]),
+        )
+
+    @property
+    def landmarks_before(self) -> DistanceFigures | None:
+        """Target registration error of what was there before; ``None`` without landmarks."""
+        return _distances(self.landmark_errors_before_mm)
+
+    @property
+    def landmarks_after(self) -> DistanceFigures | None:
+        """Target registration error of the transform; ``None`` without landmarks."""
+        return _distances(self.landmark_errors_after_mm)
+
     def to_dict(self) -> dict[str, Any]:
-        """Return the figures as JSON takes them; NaN becomes ``None``."""
-        return _plain(dataclasses.asdict(self))
+        """Return the figures as JSON takes them, with those that sum up labels and landmarks; NaN becomes ``None``."""
+        content = dataclasses.asdict(self)
+        for name in ("overlap", "landmarks_before", "landmarks_after"):
+            found = getattr(self, name)
+            content[name] = None if found is None else dataclasses.asdict(found)
+        return _plain(content)
 
 
 def likeness(fixed: Volume, moved: Volume, covered: np.ndarray) -> tuple[float, float]:
@@ -104,10 +162,51 @@ def landmark_errors(
     return tuple(float(value) for value in apart)
 
 
+def inverse_consistency(
+    transform: SpatialTransform, inverse: SpatialTransform, fixed: Geometry, moving: Geometry
+) -> InverseConsistency:
+    """Return how far points of the fixed volume end from where they began, gone by ``transform`` and back.
+
+    Taken on a lattice of at most 32 voxels along each axis of the fixed grid. A point that leaves the moving volume
+    does not enter; ``inside`` is the share that stays.
+    """
+    axes = [np.unique(np.linspace(0, size - 1, min(size, _LATTICE)).round()) for size in fixed.size]
+    points = fixed.ijk_to_ras_points(np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3))
+    there = transform.apply(points)
+    index = moving.ras_to_ijk_points(there)
+    stays = ((index >= -0.5) & (index <= np.asarray(moving.size) - 0.5)).all(1)
+    if not stays.any():
+        return InverseConsistency(math.nan, math.nan, 0.0)
+    away = np.linalg.norm(inverse.apply(there[stays]) - points[stays], axis=1)
+    return InverseConsistency(float(away.mean()), float(np.percentile(away, 95)), float(stays.mean()))
+
+
 def write_report(path: Path, content: Mapping[str, Any]) -> None:
     """Write figures as JSON."""
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(_plain(dict(content)), indent=2) + "\n", encoding="utf-8")
+
+
+def _distances(errors: Sequence[float]) -> DistanceFigures | None:
+    if not errors:
+        return None
+    return DistanceFigures(
+        count=len(errors),
+        mean_mm=_mean(errors),
+        median_mm=float(np.median(errors)),
+        largest_mm=max(errors),
+        worst_mm=_mean(_worst(errors, largest=True)),
+    )
+
+
+def _worst(values: Sequence[float], *, largest: bool = False) -> list[float]:
+    """Return the smallest (or largest) 30 % of the values, at least one."""
+    return sorted(values, reverse=largest)[: math.ceil(WORST_SHARE * len(values) - 1e-9)]
+
+
+def _mean(values: Sequence[float]) -> float:
+    known = [value for value in values if not math.isnan(value)]
+    return float(np.mean(known)) if known else math.nan
 
 
 def _clipped(values: np.ndarray) -> np.ndarray:

@@ -11,8 +11,13 @@ import SimpleITK as sitk
 from typer.testing import CliRunner
 
 from medseg.cli import app
+from medseg.labels import Code, Label, LabelTable
+from medseg.metrics import dice
 from medseg.registration import SpatialTransform, read_transform, write_transform
-from medseg.volumes import read_volume, write_labelmap, write_volume
+from medseg.segmentation.results import SegmentationResult
+from medseg.segmentation.seg_nrrd import write_seg_nrrd
+from medseg.segmentation.seg_nrrd_labels import segment_labels
+from medseg.volumes import read_labelmap, read_volume, write_labelmap, write_volume
 from support.registration import a_head, a_smooth_warp, a_turn, distance, inner_points, moved
 
 
@@ -83,7 +88,7 @@ def test_a_deformable_registration_writes_a_field(a_folder: Path, tmp_path: Path
     head = read_volume(a_folder / "fixed.nii.gz")
     write_volume(moved(head, a_smooth_warp(head.geometry)), tmp_path / "moving.nii.gz")
     code, said = run(
-        a_folder / "fixed.nii.gz", tmp_path / "moving.nii.gz", "--method", "field", "--device", "cpu",
+        a_folder / "fixed.nii.gz", tmp_path / "moving.nii.gz", "--method", "field", "--spacing", 8, "--device", "cpu",
         "--output-transform", tmp_path / "field.nrrd",
     )  # fmt: skip
     assert code == 0, said
@@ -93,10 +98,81 @@ def test_a_deformable_registration_writes_a_field(a_folder: Path, tmp_path: Path
     assert distance(read_transform(tmp_path / "field.nrrd"), known, head.geometry) < 0.5 * before
 
 
+def test_maps_and_a_picture_are_written_and_the_report_is_complete(a_folder: Path, tmp_path: Path) -> None:
+    head = read_volume(a_folder / "fixed.nii.gz")
+    write_volume(moved(head, a_smooth_warp(head.geometry)), tmp_path / "moving.nii.gz")
+    code, said = run(
+        a_folder / "fixed.nii.gz", tmp_path / "moving.nii.gz", "--method", "field", "--spacing", 8,
+        "--regulariser", "bending", "--similarity", "lncc", "--smoothness", 0.1, "--device", "cpu",
+        "--landmarks", a_folder / "points.csv", "--landmarks-measure-only",
+        "--output-jacobian", tmp_path / "j.nii.gz", "--output-checkerboard", tmp_path / "c.nrrd",
+        "--output-difference", tmp_path / "d.mha", "--output-inverse", tmp_path / "i.h5",
+        "--preview", tmp_path / "p.png", "--report", tmp_path / "r.json",
+    )  # fmt: skip
+    assert code == 0, said
+    jacobian, board, apart = (read_volume(tmp_path / name) for name in ("j.nii.gz", "c.nrrd", "d.mha"))
+    for volume in (jacobian, board, apart):
+        assert volume.geometry.is_close(head.geometry)
+    assert 0.05 < jacobian.array.std() < 1
+    assert (board.array.min(), board.array.max()) == (0, 1)
+    assert -0.9 < apart.array.min() < -0.1
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert {name: report["settings"][name] for name in ("regulariser", "similarity", "smoothness", "spacing")} == {
+        "regulariser": "bending", "similarity": "lncc", "smoothness": 0.1, "spacing": 8.0,
+    }  # fmt: skip
+    assert 0 <= report["quality"]["deformation"]["folded_share"] < 0.05
+    assert report["quality"]["deformation"]["non_diffeomorphic_volume"] >= 0
+    assert report["quality"]["landmarks_after"]["count"] == 5
+    assert 0 < report["inverse_consistency"]["mean_mm"] < 1
+    assert report["quality"]["inverse_error_mm"] > report["inverse_consistency"]["mean_mm"]
+    assert report["losses"][-1] < report["losses"][0]
+
+
+def test_labels_of_the_moving_volume_come_along_with_their_names(a_folder: Path, tmp_path: Path) -> None:
+    labels = read_labelmap(a_folder / "moving_label.nii.gz").astype(np.uint8)
+    tissue = Code("SCT", "85756007", "Tissue")
+    names = LabelTable([Label(1, "Bright part", (10, 200, 30), tissue, tissue)])
+    write_seg_nrrd(SegmentationResult(labels, names), tmp_path / "moving.seg.nrrd")
+    pair = (a_folder / "fixed.nii.gz", a_folder / "moving.nii.gz", "--method", "rigid")
+    for given, wanted in ((tmp_path / "moving.seg.nrrd", "out.seg.nrrd"), (a_folder / "moving_label.nii.gz", "o.nrrd")):
+        code, said = run(*pair, "--moving-labels", given, "--output-labels", tmp_path / wanted)
+        assert code == 0, said
+        found, truth = read_labelmap(tmp_path / wanted), read_labelmap(a_folder / "fixed_label.nii.gz")
+        assert found.geometry.is_close(truth.geometry)
+        assert dice(found.array == 1, truth.array == 1) > 0.95
+    assert segment_labels(tmp_path / "out.seg.nrrd").names == ("Bright part",)
+    code, said = run(
+        *pair, "--moving-labels", a_folder / "moving_label.nii.gz", "--output-labels", tmp_path / "p.seg.nrrd"
+    )
+    assert code == 0, said
+    assert segment_labels(tmp_path / "p.seg.nrrd").names == ("Label 1",)
+
+
+def test_a_folder_holds_outputs_that_are_called_after_the_moving_volume(a_folder: Path, tmp_path: Path) -> None:
+    code, said = run(
+        a_folder / "fixed.nii.gz", a_folder / "moving.nii.gz", "--method", "rigid",
+        "--output-transform", tmp_path, "--report", tmp_path,
+    )  # fmt: skip
+    assert code == 0, said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["moving.h5", "moving.json"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         ((), "nothing would be kept"),
+        (("--output-labels", "{out}/l.nii.gz"), "needs --moving-labels"),
+        (("--output-jacobian", "{out}/j.nii.gz"), "A linear method does not deform"),
+        (("--output-volume", "{out}/w.png"), "must end with .nii.gz"),
+        (("--output-volume", "{pair}/fixed.nii.gz"), "both an input and an output"),
+        (("--output-volume", "{out}/a.nrrd", "--output-checkerboard", "{out}/a.nrrd"), "Two outputs have one name"),
+        (("--preview", "{out}/p.jpg"), "must end with .png"),
+        (("--method", "field", "--output-transform", "{out}/t.txt"), "holds linear transforms only"),
+        (("--method", "field", "--refine", "none", "--report", "{out}/r.json"), "no trained weights"),
+        (("--method", "field", "--spacing", "0", "--report", "{out}/r.json"), "positive number of mm"),
+        (("--method", "rigid", "--model", "x", "--report", "{out}/r.json"), "takes no model"),
+        (("--model", "{out}/none", "--report", "{out}/r.json"), "none"),
         (("--output-transform", "{out}/t.xyz"), "does not end as a transform does"),
         (("--output-transform", "{out}/t.h5", "--landmarks", "{pair}/fixed.nii.gz"), "not a table of landmarks"),
         (("--output-transform", "{out}/t.h5", "--landmarks", "{out}/bad.csv"), "not a table of landmarks"),
@@ -111,3 +187,4 @@ def test_mistakes_are_sentences(a_folder: Path, tmp_path: Path, arguments: tuple
     assert code in (1, 2)
     assert words in " ".join(said.replace("│", " ").split())
     assert "should not have" not in said
+    assert {path.name for path in tmp_path.iterdir()} == {"bad.csv"}

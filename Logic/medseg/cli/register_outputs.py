@@ -1,0 +1,207 @@
+"""What the commands of the registration write and print."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from medseg.cli.cases import LABELMAP_ENDINGS, OUTPUT_ENDINGS, SEGMENTATION_ENDING, Case, outputs_for
+from medseg.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from medseg.labels import LabelTable
+    from medseg.registration import RegistrationResult
+    from medseg.registration.pairs import Pair, PairFiles
+    from medseg.registration.quality import Quality
+    from medseg.volumes import Volume
+
+ORIGIN = {"name": "registration", "weights_sha256": ""}
+"""What a warped segmentation says it comes from: no model of the library, and this version of MedSeg."""
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The files to write, those that were asked for."""
+
+    transform: Path | None = None
+    inverse: Path | None = None
+    volume: Path | None = None
+    labels: Path | None = None
+    jacobian: Path | None = None
+    checkerboard: Path | None = None
+    difference: Path | None = None
+    preview: Path | None = None
+    report: Path | None = None
+
+    @property
+    def paths(self) -> list[Path]:
+        """All of them, in the order in which they are written; the report comes last."""
+        return [path for item in dataclasses.fields(self) if (path := getattr(self, item.name)) is not None]
+
+    def settled(self, files: PairFiles, *, linear: bool) -> Outputs:
+        """Return them with folders turned into files, after checking that all can be written.
+
+        Parameters
+        ----------
+        linear
+            Whether the method is one that does not deform.
+
+        Raises
+        ------
+        typer.BadParameter
+            For a wrong command line.
+        MedSegError
+            When an output cannot be written, would overwrite an input, or a preview cannot be drawn here.
+        """
+        from medseg.registration.files import FIELDS, TRANSFORMS, ending_of
+
+        if self.labels is not None and files.moving_labels is None:
+            raise typer.BadParameter("It needs --moving-labels.", param_hint="--output-labels")
+        if self.jacobian is not None and linear:
+            raise typer.BadParameter(
+                "A linear method does not deform; choose --method model, lapirn or field.",
+                param_hint="--output-jacobian",
+            )
+        if self.preview is not None:
+            from medseg.preview import check_preview
+
+            check_preview()
+        transforms = (*TRANSFORMS, *FIELDS)
+        endings = {
+            "transform": transforms, "inverse": transforms, "labels": OUTPUT_ENDINGS,
+            "preview": (".png",), "report": (".json",),
+        }  # fmt: skip
+        case = Case(files.name, tuple(files.paths.values()))
+        found: dict[str, Path] = {}
+        for item in dataclasses.fields(self):
+            path = getattr(self, item.name)
+            if path is None:
+                continue
+            allowed = endings.get(item.name, LABELMAP_ENDINGS)
+            if allowed is transforms and not path.is_dir() and ending_of(path) in (".txt", ".mat") and not linear:
+                raise InputError(f"A {path.suffix} file holds linear transforms only.", advice="Write .h5 instead.")
+            option = f"--{item.name}" if item.name in ("preview", "report") else f"--output-{item.name}"
+            (found[item.name],) = outputs_for(option, str(path), [case], allowed)
+        if len({path.resolve() for path in found.values()}) < len(found):
+            raise typer.BadParameter("Two outputs have one name; give each a file name of its own.")
+        return Outputs(**found)
+
+
+def write_outputs(
+    outputs: Outputs, files: PairFiles, pair: Pair, result: RegistrationResult, report: Mapping[str, Any]
+) -> None:
+    """Write what was asked for, the report last."""
+    from medseg.registration import write_report, write_transform
+    from medseg.registration.maps import checkerboard, difference, jacobian_map, warp_labels
+    from medseg.volumes import write_volume
+
+    grid = pair.fixed.geometry
+    if outputs.transform is not None:
+        write_transform(result.transform, outputs.transform, grid=grid)
+    if outputs.inverse is not None and result.inverse is not None:
+        write_transform(result.inverse, outputs.inverse, grid=pair.moving.geometry)
+    if outputs.volume is not None:
+        write_volume(result.warped, outputs.volume)
+    if outputs.labels is not None and pair.moving_labels is not None:
+        warped = warp_labels(pair.moving_labels, result.transform, grid)
+        _write_labels(warped, pair.fixed, files.moving_labels, outputs.labels)
+    if outputs.jacobian is not None and result.field is not None:
+        write_volume(jacobian_map(result.field, grid), outputs.jacobian)
+    if outputs.checkerboard is not None:
+        write_volume(checkerboard(pair.fixed, result.warped), outputs.checkerboard)
+    if outputs.difference is not None:
+        write_volume(difference(pair.fixed, result.warped), outputs.difference)
+    if outputs.preview is not None:
+        _draw(outputs.preview, pair, result)
+    if outputs.report is not None:
+        write_report(outputs.report, report)
+
+
+def _write_labels(labelmap: Volume, image: Volume, source: Path | None, path: Path) -> None:
+    import numpy as np
+
+    from medseg.cli.run import write_result
+    from medseg.segmentation.results import SegmentationResult
+    from medseg.segmentation.statistics import measure_segments
+    from medseg.version import VERSION
+    from medseg.volumes import write_labelmap
+
+    if not path.name.lower().endswith(SEGMENTATION_ENDING):
+        write_labelmap(labelmap, path)
+        return
+    values = [int(value) for value in np.unique(labelmap.array) if value]
+    names = _names(source, values)
+    small = labelmap.astype(np.uint8 if max(values, default=0) < 256 else np.uint16)
+    model = {**ORIGIN, "version": VERSION}
+    write_result(SegmentationResult(small, names, measure_segments(small, image, names), model=model), path)
+
+
+def _names(source: Path | None, values: Sequence[int]) -> LabelTable:
+    """Return the labels of ``values`` with the names of the segmentation that they come from."""
+    from medseg.labels import LabelTable
+    from medseg.segmentation.seg_nrrd_labels import plain_label, segment_labels
+    from medseg.volumes.folders import is_segmentation
+
+    known = {}
+    if source is not None and is_segmentation(source):
+        known = {label.value: label for label in segment_labels(source)}
+    return LabelTable([known.get(value) or plain_label(value) for value in values])
+
+
+def _draw(path: Path, pair: Pair, result: RegistrationResult) -> None:
+    from medseg.preview.registration import write_registration
+    from medseg.registration import SpatialTransform
+    from medseg.registration.maps import checkerboard
+
+    deformation = result.transform if result.field is None else SpatialTransform((result.field,))
+    what = "the linear transform" if result.field is None else "the deformation, without the linear part before it"
+    write_registration(
+        pair.fixed,
+        pair.moving,
+        result.warped,
+        checkerboard(pair.fixed, result.warped),
+        path,
+        where=deformation.apply,
+        caption=(" · ".join(figures_in_words(result.quality)), f"The grid shows {what}. Not for diagnosis."),
+    )
+
+
+def figures_in_words(quality: Quality) -> list[str]:
+    """Return what is known about a registration, a short phrase for each figure."""
+    said = [
+        f"Correlation {quality.correlation_before:.3f} before, {quality.correlation_after:.3f} after",
+        f"Mutual information {quality.information_before:.3f} before, {quality.information_after:.3f} after",
+    ]
+    if (overlap := quality.overlap) is not None:
+        said.append(f"Mean Dice {overlap.mean_dice_before:.3f} before, {overlap.mean_dice_after:.3f} after")
+    if (before := quality.landmarks_before) is not None and (after := quality.landmarks_after) is not None:
+        said.append(f"Landmarks {before.mean_mm:.2f} mm apart before, {after.mean_mm:.2f} mm after")
+    if quality.deformation is not None:
+        said.append(f"Folded voxels {100 * quality.deformation.folded_share:.3f} %")
+    if quality.inverse_error_mm is not None:
+        said.append(f"The inverse is right to {quality.inverse_error_mm:.2g} mm")
+    return said
+
+
+def show(result: RegistrationResult, written: Sequence[Path]) -> None:
+    """Print the figures and what was written."""
+    from medseg.cli.console import remarks, results
+    from medseg.registration.pipeline import NO_NETWORK
+
+    console = results()
+    for notice in result.notices:
+        remarks().print(f"Note: {notice}", markup=False)
+    for line in figures_in_words(result.quality):
+        console.print(line)
+    if result.start != NO_NETWORK:
+        remarks().print(f"The deformation began with {result.start}.", markup=False)
+    seconds = ", ".join(f"{name} {value:.1f}" for name, value in result.timings.items())
+    remarks().print(f"Seconds: {seconds}")
+    for path in written:
+        console.print(f"Written: {path}", markup=False)
