@@ -1,4 +1,4 @@
-"""The module MedSeg of 3D Slicer: segments CT and MR volumes with models that run in a process of their own."""
+"""The module MedSeg of 3D Slicer: segments and registers CT and MR volumes in a process of their own."""
 
 # ruff: noqa: PT009 - in Slicer, unittest runs the test below, and its assertions say more than a bare assert
 
@@ -28,10 +28,11 @@ from MedSegLib import dependencies, settings
 from MedSegLib.background import Poller, waitUntil
 from MedSegLib.panel import Panel
 from MedSegLib.parameterNode import Device, MedSegParameterNode, TransferMethod
+from MedSegLib.registrationChoices import RegistrationMethod
 from MedSegLib.runController import RunController
 from MedSegLib.sampleData import registerSampleData, showSample
 from MedSegLib.segmentationRun import Outcome, RunRequest
-from MedSegLib.selfTest import TRAINED_NAME, dice, threeBlocks, writeTrainingSet
+from MedSegLib.selfTest import TRAINED_NAME, dice, threeBlocks, turnedHeart, writeTrainingSet
 
 
 class MedSeg(ScriptedLoadableModule):
@@ -44,9 +45,10 @@ class MedSeg(ScriptedLoadableModule):
         self.parent.dependencies = ["Segmentations"]
         self.parent.contributors = ["The MedSeg developers"]
         self.parent.helpText = _(
-            "Segments CT and MR volumes with deep learning models. Choose a volume and a model and press Segment: the "
-            "model runs on this computer in a process of its own, and the result is a segmentation with names, "
-            "colors and terminology, and a table of the volumetry. No image leaves the computer."
+            "Segments CT and MR volumes with deep learning models, and registers them. Choose a volume and a model and "
+            "press Segment: the model runs on this computer in a process of its own, and the result is a segmentation "
+            "with names, colors and terminology, and a table of the volumetry. Choose two volumes in the tab Register: "
+            "the result is a transform and how good it is. No image leaves the computer."
         )
         self.parent.acknowledgementText = _("Developed by the MedSeg developers under the Apache License 2.0.")
         slicer.app.connect("startupCompleted()", registerSampleData)
@@ -85,6 +87,7 @@ class MedSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         parts = [panel]
         for name, place in (
             ("ThinSlices", places.thinSlicesCollapsibleButton),
+            ("Register", places.registerTab),
             ("Analyse", places.analyseTab),
             ("Models", places.modelsTab),
         ):
@@ -323,6 +326,25 @@ class MedSegTest(ScriptedLoadableModuleTest):
         outcome = self._outcomeOf(self.panel.split)
         self.assertEqual(outcome.state, "done", outcome.sentence)
         self.assertEqual(outcome.segmentationNode.GetSegmentation().GetNumberOfSegments(), 3)
+
+    def test_TwoVolumesAreRegistered(self) -> None:
+        from medseg.mrml import transform_from_node, volume_to_node
+
+        fixed, moving, matrix = turnedHeart()
+        parameters = self.widget.logic.getParameterNode()
+        parameters.registerFixed = volume_to_node(fixed, slicer.mrmlScene, "heart")
+        parameters.registerMoving = volume_to_node(moving, slicer.mrmlScene, "turned heart")
+        parameters.registerMethod = RegistrationMethod.RIGID
+        parameters.registerShowThrough = True
+        self._pressButton(self.widget.ui.registerButton)
+        outcome = self._outcomeOf(self.panel.register)
+        self.assertEqual(outcome.state, "done", outcome.sentence)
+        found = transform_from_node(outcome.transformNode)
+        for index in ((0, 0, 0), [size - 1 for size in fixed.geometry.size]):
+            point = fixed.geometry.ijk_to_ras_points([float(number) for number in index])
+            apart = abs(found.apply(point) - (matrix[:3, :3] @ point + matrix[:3, 3])).max()
+            self.assertLess(apart, 2.0, "mm from where the corner of the heart is")
+        self.assertEqual(parameters.registerMoving.GetParentTransformNode(), outcome.transformNode)
 
     def test_ThickLabelsBecomeThin(self) -> None:
         from medseg.mrml import labelmap_from_segmentation

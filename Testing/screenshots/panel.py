@@ -1,7 +1,8 @@
-"""Draw the panel without 3D Slicer: ``python Testing/screenshots/panel.py [segment] [thin] [analyse] [models]``.
+"""Draw the panel without 3D Slicer: ``python Testing/screenshots/panel.py [NAME ...]``.
 
-The panel is the real one in the stand-in for the application, with the real worker, the synthetic heart and a real
-(short) training; the pictures go to ``Resources/Screenshots``.
+The names are segment, thin, register, analyse and models; without one all pictures are drawn. The panel is the real one
+in the stand-in for the application, with the real worker, synthetic hearts and a real (short) training; the pictures go
+to ``Resources/Screenshots``.
 """
 
 from __future__ import annotations
@@ -113,6 +114,21 @@ class Photographer:
         self.collapse(self.ui.thinSlicesCollapsibleButton)
         self.take("panel-thin-slices", 0)
 
+    def register(self) -> None:
+        """The tab Register after a deformable registration of a heart to another."""
+        import slicer
+
+        from medseg.mrml import volume_to_node
+        from medseg.phantom import left_atrium_phantom
+
+        for name, seed, parameter in (("Heart before", 1, "registerFixed"), ("Heart after", 2, "registerMoving")):
+            image, _truth = left_atrium_phantom(seed, spacing=HEART_SPACING)
+            setattr(self.parameters, parameter, volume_to_node(image, slicer.mrmlScene, name))
+        self.ui.registerMethodComboBox.currentIndex = 4
+        self.ui.registerShowThroughCheckBox.checked = True
+        self.run(self.ui.registerButton, self.panel.register)
+        self.take("panel-register", 1)
+
     def analyse(self) -> None:
         """A segment that was split into its instances."""
         import slicer
@@ -131,7 +147,7 @@ class Photographer:
         self.ui.splitSegmentationSelector.setCurrentNode(segmentation)
         self.ui.attentionVolumeSelector.setCurrentNode(volume)
         self.run(self.ui.splitButton, self.panel.split)
-        self.take("panel-analyse", 1)
+        self.take("panel-analyse", 2)
 
     def models(self) -> None:
         """A training that is over, with its curves."""
@@ -159,7 +175,7 @@ class Photographer:
                 edit.blockSignals(True)
                 edit.currentPath = text
                 edit.blockSignals(False)
-            self.take("panel-models", 2)
+            self.take("panel-models", 3)
 
 
 def write_hearts(folder: Path) -> None:
@@ -178,7 +194,7 @@ def write_hearts(folder: Path) -> None:
 
 def main(*wanted: str) -> None:
     """Take the pictures that are named, or all."""
-    for name in wanted or ("segment", "thin", "analyse", "models"):
+    for name in wanted or ("segment", "thin", "register", "analyse", "models"):
         photographer = Photographer()
         getattr(photographer, name)()
         photographer.application.reset()

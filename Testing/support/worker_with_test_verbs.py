@@ -53,6 +53,22 @@ def sleep(task: Task) -> Parcel:
     return threshold(task)
 
 
+def approach(task: Task) -> Parcel:
+    """Come nearer to a goal step by step, for ever unless told to finish; the last step is the best."""
+    steps = 0
+    while not task.finishing() or steps < task.options.get("least", 1):
+        steps += 1
+        task.tell("loss", 1 / steps if steps != 2 else float("nan"))
+        task.progress.update(0.5, f"Step {steps}")
+        time.sleep(0.01)
+    task.progress.update(0.9, "Keeping the best")
+    return encode_result(
+        SegmentationResult(
+            task.volumes[0].with_array((task.volumes[0].array > 0).astype(np.uint8)), LABELS, notices=[str(steps)]
+        )
+    )
+
+
 def stubborn(task: Task) -> Parcel:
     """Hold memory, have a child, and never ask whether to stop."""
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
@@ -100,7 +116,7 @@ def device_call(request: dict[str, Any]) -> dict[str, Any]:
     return {"device": choose_device("cpu").device, "asked": request}
 
 
-VERBS = {"threshold": threshold, "sleep": sleep, "stubborn": stubborn, "crash": crash}
+VERBS = {"threshold": threshold, "sleep": sleep, "approach": approach, "stubborn": stubborn, "crash": crash}
 
 
 def compute_main() -> None:

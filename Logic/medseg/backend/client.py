@@ -6,6 +6,7 @@ the caller looks at :class:`~medseg.backend.job.Job` objects whenever it likes.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
 import time
@@ -108,18 +109,24 @@ class WorkerClient:
         with self._lock:
             self._interpreter = interpreter
 
-    def submit(self, verb: str, model: str, volumes: Sequence[Volume], options: Mapping[str, Any] | None = None) -> Job:
+    def submit(
+        self,
+        verb: str,
+        model: str,
+        volumes: Sequence[Volume | Callable[[], Volume]],
+        options: Mapping[str, Any] | None = None,
+    ) -> Job:
         """Give the worker a job; returns at once, also when the worker has yet to be started.
 
         ``model`` is a name of the library or a folder; ``options`` those of the verb
-        (:class:`~medseg.segmentation.SegmentOptions`). Each volume is sent only once. The volumes must not be
-        changed until the job has ended.
+        (:class:`~medseg.segmentation.SegmentOptions`). Each volume is sent only once. A function that gives a volume
+        takes the place of one that takes a while to make; it is called in a thread of the client. The volumes must not
+        be changed until the job has ended.
         """
-        job = Job(f"{verb} with {_short(model)}", self._cancel, self._report)
+        job = Job(f"{verb} with {_short(model)}", self._cancel, self._report, self._finish_early)
         held = list(volumes)
         request = {"verb": verb, "model": str(model), "options": dict(options or {})}
-        job.facts = [f"Input: {_describe(volume)}" for volume in held]
-        job.facts += [f"Options: {request['options']}"] if options else []
+        job.facts = _facts([volume for volume in held if not callable(volume)], request)
         self._in_background("job", lambda: self._guarded(job, lambda: self._do_job(job, request, held)), job)
         return job
 
@@ -216,11 +223,13 @@ class WorkerClient:
         fields = {"model": str(model), "geometry": geometry_to_dict(geometry), "device": device}
         return _ask(worker, "POST", "/estimate", fields=fields, timeout=ESTIMATE_SECONDS).checked()
 
-    def _do_job(self, job: Job, request: dict[str, Any], volumes: list[Volume]) -> Any:
+    def _do_job(self, job: Job, request: dict[str, Any], given: list[Volume | Callable[[], Volume]]) -> Any:
         job.say("Starting the worker…")
         worker = self._running()
         _stop_if_cancelled(job)
         job.say("Preparing the volume…")
+        volumes = [volume() if callable(volume) else volume for volume in given]
+        job.facts = _facts(volumes, request)
         parcels = [encode_volume(volume) for volume in volumes]
         addresses = [parcel.sha256() for parcel in parcels]
         remote = self._send(job, worker, {**request, "volumes": addresses}, dict(zip(addresses, parcels, strict=True)))
@@ -229,6 +238,8 @@ class WorkerClient:
             self._remote_ids[job.id] = (worker, remote)
         if job.cancel_requested.is_set():
             self._cancel(job)
+        elif job.finish_requested.is_set():
+            self._finish_early(job)
         state = self._follow(job, worker, remote)
         if state["state"] == "cancelled":
             raise Cancelled
@@ -262,14 +273,16 @@ class WorkerClient:
 
     def _follow(self, job: Job, worker: RunningWorker, remote: str) -> dict[str, Any]:
         """Keep ``job`` up to date until the worker's job has ended; return its last state."""
-        revision, since, cancelled_at = -1, 0, None
+        revision, since, figures_since, cancelled_at = -1, 0, 0, None
         while True:
-            path = f"/jobs/{quote(remote)}?since={since}&revision={revision}&wait_ms={int(LONG_POLL_SECONDS * 1000)}"
+            path = f"/jobs/{quote(remote)}?since={since}&figures_since={figures_since}&revision={revision}"
+            path += f"&wait_ms={int(LONG_POLL_SECONDS * 1000)}"
             answer = _ask(worker, "GET", path, timeout=LONG_POLL_SECONDS + REQUEST_SECONDS)
             if answer.status == 404 and job.cancel_requested.is_set():
                 raise Cancelled
             state = answer.checked()
-            revision, since = state["revision"], state["log_length"]
+            revision, since, figures_since = state["revision"], state["log_length"], state["figures_length"]
+            job.add_figures(state["figures"])
             job.add_lines(state["log"][:-1] if state["state"] in FINAL_STATES else state["log"])
             if state["state"] != "queued" and not self._versions:
                 self._versions = dict(_ask(worker, "GET", "/health").checked()["compute"]["versions"])
@@ -299,6 +312,21 @@ class WorkerClient:
 
         threading.Thread(target=tell, name="medseg-cancel", daemon=True).start()
 
+    def _finish_early(self, job: Job) -> None:
+        """Pass on that the best so far will do, in the background; before the worker has the job, it waits."""
+        with self._lock:
+            remote = self._remote_ids.get(job.id)
+        if remote is None:
+            return
+        worker, remote_id = remote
+
+        def tell() -> None:
+            # A worker that is gone is met by the thread that follows the job.
+            with contextlib.suppress(ConnectionLostError):
+                worker.request("POST", f"/jobs/{remote_id}/finish", timeout=REQUEST_SECONDS)
+
+        threading.Thread(target=tell, name="medseg-finish", daemon=True).start()
+
     def _report(self, job: Job) -> str:
         worker = self._worker
         return job_report(job, self._interpreter, self._versions, worker.last_words() if worker is not None else "")
@@ -325,6 +353,12 @@ def _watched(job: Job, parcel: Parcel) -> Iterator[bytes | memoryview]:
 def _stop_if_cancelled(job: Job) -> None:
     if job.cancel_requested.is_set():
         raise Cancelled
+
+
+def _facts(volumes: Sequence[Volume], request: Mapping[str, Any]) -> list[str]:
+    """Return what the report tells of a request: nothing that names a person."""
+    facts = [f"Input: {_describe(volume)}" for volume in volumes]
+    return [*facts, f"Options: {request['options']}"] if request["options"] else facts
 
 
 def _describe(volume: Volume) -> str:

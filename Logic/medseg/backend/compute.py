@@ -1,9 +1,9 @@
 """The computing process: holds torch and the warm models, does one job at a time, talks to the worker over pipes.
 
-It reads one JSON object a line from its standard input (``job``, ``cancel``, ``call``) and writes one a line to its
-standard output (``ready``, ``progress``, ``log``, ``done``, ``failed``, ``cancelled``, ``answer``); volumes and
-results are files in the worker's private folder. It is a process of its own so that a job that does not stop, or that
-takes the process down with it, costs nothing but itself.
+It reads one JSON object a line from its standard input (``job``, ``cancel``, ``finish``, ``call``) and writes one a
+line to its standard output (``ready``, ``progress``, ``figures``, ``log``, ``done``, ``failed``, ``cancelled``,
+``answer``); volumes and results are files in the worker's private folder. It is a process of its own so that a job that
+does not stop, or that takes the process down with it, costs nothing but itself.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import faulthandler
 import gc
 import json
 import logging
+import math
 import os
 import queue
 import re
@@ -85,6 +86,7 @@ class Computer:
         self._models = WarmModels()
         self._jobs: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._cancelled: set[str] = set()
+        self._finishing: set[str] = set()
         self._log = JobLog(channel)
 
     def run(self, stream: IO[bytes]) -> None:
@@ -116,6 +118,8 @@ class Computer:
                 self._jobs.put(message)
             elif message["op"] == "cancel":
                 self._cancelled.add(message["job"])
+            elif message["op"] == "finish":
+                self._finishing.add(message["job"])
             elif message["op"] == "call":
                 # Not in this thread: a cancel must be heard while it runs.
                 threading.Thread(target=self._answer, args=(message,), name="medseg-call", daemon=True).start()
@@ -147,33 +151,62 @@ class Computer:
                 Path(message["result"]).unlink(missing_ok=True)
             release_memory()
         self._cancelled.discard(job)
+        self._finishing.discard(job)
         self._channel.send(outcome.pop("event"), job=job, **outcome)
 
     def _compute(self, message: dict[str, Any]) -> dict[str, Any]:
         job = message["job"]
-        progress = Progress(self._reporter(job), lambda: job in self._cancelled)
+        if message.get("finish"):
+            self._finishing.add(job)
+        reporter = Reporter(self._channel, job)
+        progress = Progress(reporter.report, lambda: job in self._cancelled)
         progress.check()
-        volumes = [open_volume(Path(path)) for path in message["volumes"]]
-        task = Task(message["model"], message["options"], volumes, self._models, progress)
+        task = Task(
+            message["model"],
+            message["options"],
+            [open_volume(Path(path)) for path in message["volumes"]],
+            self._models,
+            progress,
+            finishing=lambda: job in self._finishing,
+            tell=reporter.tell,
+        )
         parcel = self._verbs[message["verb"]](task)
         progress.check()
+        reporter.flush()
         with Path(message["result"]).open("xb") as file:
             for chunk in parcel.chunks():
                 file.write(chunk)
         return {"event": "done"}
 
-    def _reporter(self, job: str) -> Callable[[float, str], None]:
-        """Return a report function that passes on at most ten reports a second, and every new phase."""
-        last_time, last_phase = 0.0, ""
 
-        def report(fraction: float, text: str) -> None:
-            nonlocal last_time, last_phase
-            now, phase = time.monotonic(), re.sub(r"\d+", "#", text)
-            if phase != last_phase or now - last_time >= SECONDS_BETWEEN_REPORTS or fraction >= 1.0:
-                last_time, last_phase = now, phase
-                self._channel.send("progress", job=job, fraction=fraction, text=text)
+class Reporter:
+    """Passes on what a job tells: at most ten reports a second and every new phase; figures as often, but all."""
 
-        return report
+    def __init__(self, channel: Channel, job: str) -> None:
+        self._channel = channel
+        self._job = job
+        self._last_report, self._last_figures, self._phase = 0.0, 0.0, ""
+        self._figures: list[tuple[str, float | None]] = []
+
+    def report(self, fraction: float, text: str) -> None:
+        """Take a progress (0 to 1) and what happens, in words."""
+        now, phase = time.monotonic(), re.sub(r"\d+", "#", text)
+        if phase != self._phase or now - self._last_report >= SECONDS_BETWEEN_REPORTS or fraction >= 1.0:
+            self._last_report, self._phase = now, phase
+            self._channel.send("progress", job=self._job, fraction=fraction, text=text)
+
+    def tell(self, name: str, value: float) -> None:
+        """Take a number that changes while the job runs, such as a loss."""
+        self._figures.append((name, float(value) if math.isfinite(value) else None))
+        if time.monotonic() - self._last_figures >= SECONDS_BETWEEN_REPORTS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Pass on the figures that are left."""
+        if self._figures:
+            self._last_figures = time.monotonic()
+            self._channel.send("figures", job=self._job, figures=self._figures)
+            self._figures = []
 
 
 def describe_failure(error: BaseException) -> tuple[dict[str, str], str]:

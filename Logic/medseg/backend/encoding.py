@@ -8,6 +8,9 @@ Layout of a parcel, little-endian throughout::
               row by row, mm) and what the kind adds
     voxels    C order (k, j, i)
 
+A field of displacements has three numbers a voxel ("components" in its header). A parcel may hold others instead of
+voxels, one after the other, each filled up to a multiple of 64 bytes (a registration does, encoding_registration.py).
+
 A volume's address is the SHA-256 of its whole parcel. Equal volumes give equal parcels: keys are sorted and neither
 the node's name nor anything else about the patient is in it.
 """
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from medseg.backend.encoding_registration import Registered
     from medseg.labels import Code, Label
     from medseg.segmentation import SegmentationResult
     from medseg.volumes import Geometry, Volume
@@ -38,31 +42,43 @@ PRELUDE_BYTES = 16
 MAXIMUM_HEADER_BYTES = 1 << 20
 MAXIMUM_AXIS = 1 << 20
 CHUNK_BYTES = 1 << 20
+ALIGNMENT = 64
+FIELD_COMPONENTS = 3
 VOLUME_DTYPES = frozenset({"|u1", "|i1", "<u2", "<i2", "<u4", "<i4", "<u8", "<i8", "<f4", "<f8"})
 LABEL_DTYPES = frozenset({"|u1", "<u2"})
 
 
 @dataclass(frozen=True)
 class Parcel:
-    """A parcel ready to send: ``head`` (prelude and header) and ``body`` (the voxels, not copied)."""
+    """A parcel ready to send: ``head`` (prelude and header), ``body`` (the voxels, not copied), and parcels in it."""
 
     head: bytes
     body: memoryview
+    inner: tuple[Parcel, ...] = ()
 
     def __len__(self) -> int:
-        return len(self.head) + self.body.nbytes
+        return len(self.head) + self.body.nbytes + sum(filled_up(len(parcel)) for parcel in self.inner)
 
     def chunks(self) -> Iterator[bytes | memoryview]:
         """Yield the parcel in pieces of at most a megabyte."""
         yield self.head
         for start in range(0, self.body.nbytes, CHUNK_BYTES):
             yield self.body[start : start + CHUNK_BYTES]
+        for parcel in self.inner:
+            yield from parcel.chunks()
+            yield bytes(filled_up(len(parcel)) - len(parcel))
 
     def sha256(self) -> str:
         """Return the address of the parcel in hexadecimal."""
-        digest = hashlib.sha256(self.head)
-        digest.update(self.body)
+        digest = hashlib.sha256()
+        for chunk in self.chunks():
+            digest.update(chunk)
         return digest.hexdigest()
+
+
+def filled_up(length: int) -> int:
+    """Return the next multiple of :data:`ALIGNMENT`: where the parcel after one of ``length`` bytes begins."""
+    return length + -length % ALIGNMENT
 
 
 @dataclass(frozen=True)
@@ -73,22 +89,35 @@ class Layout:
     offset: int
     dtype: np.dtype[Any]
     shape: tuple[int, int, int]
+    components: int = 1
 
     @property
     def parcel_bytes(self) -> int:
         """Length of the whole parcel."""
-        return self.offset + self.dtype.itemsize * math.prod(self.shape)
+        return self.offset + self.dtype.itemsize * math.prod(self.shape) * self.components
+
+    @property
+    def array_shape(self) -> tuple[int, ...]:
+        """(k, j, i) or, with several numbers a voxel, (k, j, i, component)."""
+        return self.shape if self.components == 1 else (*self.shape, self.components)
 
 
 def make_parcel(header: dict[str, Any], array: np.ndarray) -> Parcel:
-    """Pack ``array`` (k, j, i) behind ``header``, to which "dtype" and "shape" are added."""
+    """Pack ``array``, (k, j, i) or (k, j, i, 3), behind ``header``; "dtype", "shape" and "components" are added."""
     array = array.astype(np.uint8) if array.dtype == np.bool_ else array
     array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
-    full = {**header, "dtype": array.dtype.str, "shape": list(array.shape)}
-    text = json.dumps(full, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
-    text += b" " * (-(PRELUDE_BYTES + len(text)) % 64)
+    full = {**header, "dtype": array.dtype.str, "shape": list(array.shape[:3])}
+    if array.ndim > 3:
+        full["components"] = array.shape[3]
     body = memoryview(array.reshape(-1).view(np.uint8).data) if array.size else memoryview(b"")
-    return Parcel(MAGIC + len(text).to_bytes(8, "little") + text, body)
+    return Parcel(make_head(full), body)
+
+
+def make_head(header: dict[str, Any]) -> bytes:
+    """Return the beginning of a parcel, prelude and header, filled up so that what follows is aligned."""
+    text = json.dumps(header, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    text += b" " * (-(PRELUDE_BYTES + len(text)) % ALIGNMENT)
+    return MAGIC + len(text).to_bytes(8, "little") + text
 
 
 def read_layout(read: Callable[[int], bytes], *, kind: str, dtypes: frozenset[str], limit: int) -> tuple[Layout, bytes]:
@@ -99,26 +128,41 @@ def read_layout(read: Callable[[int], bytes], *, kind: str, dtypes: frozenset[st
     InputError
         When it is no parcel of this kind, or its voxels would need more than ``limit`` bytes.
     """
-    prelude = _exactly(read, PRELUDE_BYTES)
-    length = int.from_bytes(prelude[8:], "little")
-    if prelude[:8] != MAGIC or not 2 <= length <= MAXIMUM_HEADER_BYTES:
-        raise _damaged("it does not begin as one")
-    raw = _exactly(read, length)
-    try:
-        header = json.loads(raw.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise _damaged("its header is not JSON") from error
-    if not isinstance(header, dict) or header.get("kind") != kind:
-        raise _damaged(f"its header does not describe a {kind}")
+    header, raw = read_header(read, kind)
     dtype = header.get("dtype")
     if not isinstance(dtype, str) or dtype not in dtypes:
-        raise _damaged("its number type is not one that MedSeg knows")
-    layout = Layout(header, PRELUDE_BYTES + length, np.dtype(dtype), _shape(header))
+        raise damaged("its number type is not one that MedSeg knows")
+    components = header.get("components", 1)
+    if components != (FIELD_COMPONENTS if kind == "field" else 1):
+        raise damaged("it has the wrong number of values for each voxel")
+    layout = Layout(header, len(raw), np.dtype(dtype), _shape(header), components)
     if layout.parcel_bytes > limit:
         message = f"The volume has {layout.parcel_bytes / 1e9:.1f} GB, more than the {limit / 1e9:.1f} GB allowed."
         raise InputError(message, advice="Crop the volume or resample it to larger voxels.")
     _matrix(header)
-    return layout, prelude + raw
+    return layout, raw
+
+
+def read_header(read: Callable[[int], bytes], kind: str) -> tuple[dict[str, Any], bytes]:
+    """Read the header of a parcel of a kind; return it and the raw bytes of the parcel's beginning.
+
+    Raises
+    ------
+    InputError
+        When it is no parcel of this kind.
+    """
+    prelude = _exactly(read, PRELUDE_BYTES)
+    length = int.from_bytes(prelude[8:], "little")
+    if prelude[:8] != MAGIC or not 2 <= length <= MAXIMUM_HEADER_BYTES:
+        raise damaged("it does not begin as one")
+    raw = _exactly(read, length)
+    try:
+        header = json.loads(raw.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise damaged("its header is not JSON") from error
+    if not isinstance(header, dict) or header.get("kind") != kind:
+        raise damaged(f"its header does not describe a {kind}")
+    return header, prelude + raw
 
 
 def _exactly(read: Callable[[int], bytes], count: int) -> bytes:
@@ -126,7 +170,7 @@ def _exactly(read: Callable[[int], bytes], count: int) -> bytes:
     while count:
         part = read(count)
         if not part:
-            raise _damaged("it ends too early")
+            raise damaged("it ends too early")
         parts.append(part)
         count -= len(part)
     return b"".join(parts)
@@ -138,13 +182,13 @@ def _shape(header: dict[str, Any]) -> tuple[int, int, int]:
         k, j, i = shape
         if all(type(size) is int and 1 <= size <= MAXIMUM_AXIS for size in shape):
             return k, j, i
-    raise _damaged("its shape is not three positive whole numbers")
+    raise damaged("its shape is not three positive whole numbers")
 
 
 def _matrix(header: dict[str, Any]) -> np.ndarray:
     numbers = header.get("ijk_to_ras")
     if not isinstance(numbers, list) or len(numbers) != 16 or not all(_is_number(number) for number in numbers):
-        raise _damaged("its IJKToRAS matrix is not 16 finite numbers")
+        raise damaged("its IJKToRAS matrix is not 16 finite numbers")
     return np.array(numbers, dtype=np.float64).reshape(4, 4)
 
 
@@ -152,7 +196,8 @@ def _is_number(value: object) -> bool:
     return type(value) in (int, float) and math.isfinite(value) and abs(value) < 1e12  # type: ignore[arg-type]
 
 
-def _damaged(reason: str) -> InputError:
+def damaged(reason: str) -> InputError:
+    """Return the error for a parcel that cannot be read; ``reason`` is part of a sentence."""
     message = f"What was sent as a volume cannot be read: {reason}."
     return InputError(message, advice="This is a defect of the program that sent it; please report it.")
 
@@ -183,7 +228,7 @@ def geometry_from_dict(data: object) -> Geometry:
     from medseg.volumes import Geometry
 
     if not isinstance(data, dict):
-        raise _damaged("it is not an object")
+        raise damaged("it is not an object")
     return Geometry(_shape(data), _matrix(data))
 
 
@@ -228,7 +273,7 @@ def encode_derived(result: DerivedVolume) -> Parcel:
     return make_parcel(header, result.volume.array)
 
 
-def decode_answer(data: bytes | bytearray, *, name: str = "") -> SegmentationResult | DerivedVolume:
+def decode_answer(data: bytes | bytearray, *, name: str = "") -> SegmentationResult | DerivedVolume | Registered:
     """Unpack what a verb gave, whichever kind it is; ``name``, of the image, begins that of the result.
 
     Raises
@@ -236,14 +281,35 @@ def decode_answer(data: bytes | bytearray, *, name: str = "") -> SegmentationRes
     InputError
         When ``data`` is no whole result.
     """
+    from medseg.backend.encoding_registration import decode_registration
+
     try:
         header = json.loads(
             bytes(data[PRELUDE_BYTES : PRELUDE_BYTES + int.from_bytes(data[8:PRELUDE_BYTES], "little")])
         )
-        derived = header["kind"] == "derived"
+        kind = header["kind"]
     except (ValueError, RecursionError, TypeError, KeyError):
-        derived = False  # the other decoder says what is wrong with it
-    return decode_derived(data, name=name) if derived else decode_result(data, name=f"{name} segmentation".strip())
+        kind = ""  # the decoder says what is wrong with it
+    if kind == "registration":
+        return decode_registration(data)
+    if kind == "derived":
+        return decode_derived(data, name=name)
+    return decode_result(data, name=f"{name} segmentation".strip())
+
+
+def decode_volume(data: bytes | bytearray | memoryview) -> Volume:
+    """Unpack a volume; its voxels share the memory of ``data``.
+
+    Raises
+    ------
+    InputError
+        When ``data`` is not a whole one.
+    """
+    from medseg.volumes import Geometry, Volume
+
+    layout, array = read_whole(data, "volume", VOLUME_DTYPES)
+    modality = str(layout.header.get("modality", ""))
+    return Volume(array, Geometry(layout.shape, _matrix(layout.header)), modality=modality)
 
 
 def decode_derived(data: bytes | bytearray, *, name: str = "") -> DerivedVolume:
@@ -257,7 +323,7 @@ def decode_derived(data: bytes | bytearray, *, name: str = "") -> DerivedVolume:
     from medseg.volumes import Geometry, Volume
     from medseg.volumes.derived import DerivedVolume
 
-    layout, array = _read_whole(data, "derived", VOLUME_DTYPES)
+    layout, array = read_whole(data, "derived", VOLUME_DTYPES)
     header = layout.header
     try:
         kind = str(header["derived"])
@@ -273,12 +339,26 @@ def decode_derived(data: bytes | bytearray, *, name: str = "") -> DerivedVolume:
             model=dict(header["model"]),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise _damaged("its header is incomplete") from error
+        raise damaged("its header is incomplete") from error
 
 
-def _read_whole(data: bytes | bytearray, kind: str, dtypes: frozenset[str]) -> tuple[Layout, np.ndarray]:
-    """Return the header and the voxels of a parcel that must be whole; the voxels share its memory."""
+def read_whole(data: bytes | bytearray | memoryview, kind: str, dtypes: frozenset[str]) -> tuple[Layout, np.ndarray]:
+    """Return the header and the voxels of a parcel that must be whole; the voxels share its memory.
+
+    Raises
+    ------
+    InputError
+        When ``data`` is not a whole parcel of the kind.
+    """
     view = memoryview(data)
+    layout, _ = read_layout(reader_of(view), kind=kind, dtypes=dtypes, limit=1 << 62)
+    if layout.parcel_bytes != len(view):
+        raise damaged("it has not the length that its header tells")
+    return layout, np.frombuffer(view, dtype=layout.dtype, offset=layout.offset).reshape(layout.array_shape)
+
+
+def reader_of(view: memoryview) -> Callable[[int], bytes]:
+    """Return a function that gives the next up to ``n`` bytes of ``view``."""
     position = 0
 
     def read(count: int) -> bytes:
@@ -287,10 +367,7 @@ def _read_whole(data: bytes | bytearray, kind: str, dtypes: frozenset[str]) -> t
         position += len(part)
         return part
 
-    layout, _ = read_layout(read, kind=kind, dtypes=dtypes, limit=1 << 62)
-    if layout.parcel_bytes != len(view):
-        raise _damaged("it has not the length that its header tells")
-    return layout, np.frombuffer(view, dtype=layout.dtype, offset=layout.offset).reshape(layout.shape)
+    return read
 
 
 def decode_result(data: bytes | bytearray, *, name: str = "") -> SegmentationResult:
@@ -305,7 +382,7 @@ def decode_result(data: bytes | bytearray, *, name: str = "") -> SegmentationRes
     from medseg.segmentation import SegmentationResult
     from medseg.volumes import Geometry, Volume
 
-    layout, array = _read_whole(data, "segmentation", LABEL_DTYPES)
+    layout, array = read_whole(data, "segmentation", LABEL_DTYPES)
     header = layout.header
     labelmap = Volume(
         array, Geometry(layout.shape, _matrix(header)), name=name, modality=str(header.get("modality", ""))
@@ -321,7 +398,7 @@ def decode_result(data: bytes | bytearray, *, name: str = "") -> SegmentationRes
             model=dict(header["model"]),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise _damaged("its header is incomplete") from error
+        raise damaged("its header is incomplete") from error
 
 
 def _code_to_list(code: Code | None) -> list[str] | None:

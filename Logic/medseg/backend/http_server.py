@@ -202,9 +202,12 @@ class Handler(BaseHTTPRequestHandler):
         self._send_json(200, self.server.service.estimate(self._read_json()))
 
     def _job(self, query: dict[str, str], job: str) -> None:
-        since, revision = _whole(query, "since", 0), _whole(query, "revision", -1)
-        wait = _whole(query, "wait_ms", 0) / 1000.0
-        self._send_json(200, self.server.service.job(job, since=since, revision=revision, wait=wait))
+        asked = {name: _whole(query, name, 0) for name in ("since", "figures_since")}
+        revision, wait = _whole(query, "revision", -1), _whole(query, "wait_ms", 0) / 1000.0
+        self._send_json(200, self.server.service.job(job, **asked, revision=revision, wait=wait))
+
+    def _finish(self, _query: dict[str, str], job: str) -> None:
+        self._send_json(200, self.server.service.finish(job))
 
     def _cancel(self, _query: dict[str, str], job: str) -> None:
         self._send_json(200, self.server.service.cancel(job))
@@ -292,6 +295,7 @@ class Handler(BaseHTTPRequestHandler):
         ("GET", _JOB, _job),
         ("DELETE", _JOB, _cancel),
         ("GET", _JOB + r"/result", _result),
+        ("POST", _JOB + r"/finish", _finish),
         ("POST", r"/estimate", _estimate),
     )
 

@@ -66,11 +66,18 @@ class Job:
     can be said. After "failed" and "cancelled" ``error`` says why.
     """
 
-    def __init__(self, what: str, canceller: Callable[[Job], None], reporter: Callable[[Job], str]) -> None:
+    def __init__(
+        self,
+        what: str,
+        canceller: Callable[[Job], None],
+        reporter: Callable[[Job], str],
+        finisher: Callable[[Job], None] | None = None,
+    ) -> None:
         self.id = secrets.token_hex(4)
         self.what = what
         self._canceller = canceller
         self._reporter = reporter
+        self._finisher = finisher
         self._lock = threading.Lock()
         self._finished = threading.Event()
         self._state = "queued"
@@ -79,9 +86,11 @@ class Job:
         self._remaining = RemainingTime()
         self._error: MedSegError | None = None
         self._log: list[str] = []
+        self._figures: dict[str, list[float | None]] = {}
         self._result: Any = None
         self._created = time.monotonic()
         self.cancel_requested = threading.Event()
+        self.finish_requested = threading.Event()
         self.details = ""
         self.facts: list[str] = []
 
@@ -122,6 +131,11 @@ class Job:
         with self._lock:
             return list(self._log)
 
+    def figures(self, name: str) -> list[float | None]:
+        """Return the values that a number had so far, such as "loss" of a registration, the oldest first."""
+        with self._lock:
+            return list(self._figures.get(name, ()))
+
     def poll(self) -> Job:
         """Return the job itself: its properties are always up to date. Never waits."""
         return self
@@ -135,13 +149,20 @@ class Job:
             self._text = "Cancelling…"
         self._canceller(self)
 
+    def finish_early(self) -> None:
+        """Ask to stop soon and to give the best so far; returns at once. What cannot do that goes on to its end."""
+        if self.is_finished or self.finish_requested.is_set() or self._finisher is None:
+            return
+        self.finish_requested.set()
+        self._finisher(self)
+
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for the end, at most ``timeout`` seconds; return whether it came. Not for the main thread."""
         return self._finished.wait(timeout)
 
     def result(self) -> Any:
         """Return what the job gave: a SegmentationResult for "segment", a DerivedVolume for a verb that gives a volume,
-        a dictionary for an estimate.
+        a Registered for one that gives a transform, a dictionary for an estimate.
 
         Raises
         ------
@@ -183,6 +204,12 @@ class Job:
         """Append lines to the log."""
         with self._lock:
             self._log.extend(lines)
+
+    def add_figures(self, figures: list[tuple[str, float | None]]) -> None:
+        """Append figures, pairs of a name and a value."""
+        with self._lock:
+            for name, value in figures:
+                self._figures.setdefault(name, []).append(value)
 
     def finish(self, state: str, *, error: MedSegError | None = None, details: str = "", result: Any = None) -> None:
         """Bring the job to its end, once."""

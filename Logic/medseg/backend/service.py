@@ -174,8 +174,10 @@ class Service:
             self._changed.notify_all()
         return {"job": record.id}
 
-    def job(self, job_id: str, *, since: int = 0, revision: int = -1, wait: float = 0.0) -> dict[str, Any]:
-        """Return a job's state and its log from line ``since`` on.
+    def job(
+        self, job_id: str, *, since: int = 0, figures_since: int = 0, revision: int = -1, wait: float = 0.0
+    ) -> dict[str, Any]:
+        """Return a job's state, its log from line ``since`` on and its figures from number ``figures_since`` on.
 
         With ``revision`` (from an earlier answer) the answer waits up to ``wait`` seconds for something newer.
         """
@@ -187,7 +189,20 @@ class Service:
                 if left <= 0:
                     break
                 self._changed.wait(left)
-            return record.to_dict(since)
+            return record.to_dict(since, figures_since)
+
+    def finish(self, job_id: str) -> dict[str, Any]:
+        """Ask a queued or running job to end soon with the best that it has; one that has ended stays as it is.
+
+        A verb that works towards its result in steps stops at the next one; any other goes on to its end.
+        """
+        with self._changed:
+            record = self._find(job_id)
+            if record.state not in FINAL_STATES and not record.finish_early:
+                record.finish_early = True
+                if record.sent and self._child is not None:
+                    self._child.send("finish", job=record.id)
+            return record.to_dict()
 
     def cancel(self, job_id: str) -> dict[str, Any]:
         """Stop a queued or running job (gone within two seconds); forget a finished one and remove its result."""
@@ -325,6 +340,7 @@ class Service:
             options=record.options,
             volumes=[str(self.volumes.path(address)) for address in record.volumes],
             result=str(self._result_path(record)),
+            finish=record.finish_early,
         )
         self._await_outcome(record, child)
 
@@ -396,6 +412,8 @@ class Service:
         event = message["event"]
         if event == "progress" and record.cancel_time is None:
             record.report(float(message["fraction"]), str(message["text"]))
+        elif event == "figures":
+            record.add_figures((str(name), value) for name, value in message["figures"])
         elif event == "log":
             record.add_line(str(message["line"]))
         elif event in ("done", "failed", "cancelled"):

@@ -18,6 +18,8 @@ from medseg.backend.encoding import Parcel, encode_result
 from medseg.backend.interpreter import MINIMUM_VERSIONS, package_problem
 from medseg.backend.verbs_analysis import compare_instances_verb, split_instances_verb
 from medseg.backend.verbs_attention import attention_row_verb
+from medseg.backend.verbs_registration import register_verb
+from medseg.backend.verbs_smoothing import smooth_transform_verb
 from medseg.backend.verbs_transfer import transfer_verb
 from medseg.device import choose_device
 from medseg.errors import InputError, WorkerError
@@ -56,6 +58,8 @@ class Task:
     """One job as a verb sees it: the request's ``model`` and ``options``, its volumes, the warm models, progress.
 
     The volumes have no names (those never leave the client); a verb may give them its own for what it tells the user.
+    ``finishing()`` says whether the user asked to stop and keep the best so far, which only a verb that works in steps
+    can heed; ``tell(name, value)`` passes on a number that changes while the job runs.
     """
 
     model: str
@@ -63,6 +67,8 @@ class Task:
     volumes: list[Volume]
     models: WarmModels
     progress: Progress
+    finishing: Callable[[], bool] = lambda: False
+    tell: Callable[[str, float], None] = lambda _name, _value: None
 
 
 Verb = Callable[[Task], Parcel]
@@ -131,6 +137,8 @@ VERBS: dict[str, Verb] = {
     "split_instances": split_instances_verb,
     "compare_instances": compare_instances_verb,
     "transfer": transfer_verb,
+    "register": register_verb,
+    "smooth_transform": smooth_transform_verb,
 }
 CALLS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {"estimate": estimate_call}
 

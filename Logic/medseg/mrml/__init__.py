@@ -12,6 +12,7 @@ from medseg.mrml.labelmaps import label_values
 from medseg.mrml.segmentations import create_closed_surface, segmentation_to_node
 from medseg.mrml.tables import statistics_to_table
 from medseg.mrml.thick import agreement_to_table, drawn_labels, make_thick_copy
+from medseg.mrml.transforms import transform_from_node, transform_to_node
 from medseg.mrml.volumes import geometry_from_node, volume_from_node, volume_to_node
 
 __all__ = [
@@ -25,6 +26,8 @@ __all__ = [
     "place_beside",
     "segmentation_to_node",
     "statistics_to_table",
+    "transform_from_node",
+    "transform_to_node",
     "volume_from_node",
     "volume_to_node",
     "write_segmentation",

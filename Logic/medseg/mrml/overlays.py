@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from medseg.errors import InputError
+from medseg.mrml.display import color_node
 from medseg.mrml.hierarchy import place_beside
-from medseg.mrml.volumes import node_name, volume_to_node
+from medseg.mrml.volumes import volume_to_node
 from medseg.segmentation.segments import origin_tags
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def overlay_to_node(result: DerivedVolume, volume_node: Any, scene: Any, node: A
     mean, highest = float(result.volume.array.mean()), float(result.volume.array.max())
     modified = display.StartModify()
     try:
-        color = _color_node(scene)
+        color = color_node(scene, COLORS)
         if color is not None:
             display.SetAndObserveColorNodeID(color.GetID())
         display.AutoWindowLevelOff()
@@ -67,39 +67,3 @@ def overlay_to_node(result: DerivedVolume, volume_node: Any, scene: Any, node: A
     finally:
         display.EndModify(modified)
     return node
-
-
-def point_in_volume(markups_node: Any, volume_node: Any) -> tuple[float, float, float]:
-    """Return the last point of a point list as (R, A, S) in mm in the frame of a volume, transforms undone.
-
-    Raises
-    ------
-    InputError
-        When the list has no point that was placed.
-    """
-    import slicer
-    import vtk
-
-    placed = [
-        index
-        for index in range(markups_node.GetNumberOfControlPoints())
-        if markups_node.GetNthControlPointPositionStatus(index) == markups_node.PositionDefined
-    ]
-    if not placed:
-        raise InputError(f"'{node_name(markups_node)}' has no point.", advice="Place one in a slice view.")
-    position = [0.0, 0.0, 0.0]
-    markups_node.GetNthControlPointPositionWorld(placed[-1], position)
-    transform_node = volume_node.GetParentTransformNode()
-    if transform_node is not None:
-        transform = vtk.vtkGeneralTransform()
-        slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(None, transform_node, transform)
-        position = list(transform.TransformPoint(position))
-    return position[0], position[1], position[2]
-
-
-def _color_node(scene: Any) -> Any:
-    for name in COLORS:
-        node = scene.GetFirstNodeByName(name)
-        if node is not None and node.IsA("vtkMRMLColorNode"):
-            return node
-    return None

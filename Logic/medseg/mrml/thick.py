@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from medseg.mrml.display import copy_window
 from medseg.mrml.hierarchy import place_beside
 from medseg.mrml.labelmaps import label_values
 from medseg.mrml.volumes import node_name, volume_from_node, volume_to_node
@@ -64,7 +65,7 @@ def add_thick_copy(scene: Any, thick: Volume, volume_node: Any, axis: SliceAxis 
     thickness = thick.geometry.spacing["ijk".index(axis)]
     node = volume_to_node(thick, scene, name=f"{node_name(volume_node)} thick {thickness:.3g} mm")
     node.SetAndObserveTransformNodeID(volume_node.GetTransformNodeID())
-    _copy_window(volume_node, node)
+    copy_window(volume_node, node)
     place_beside(node, volume_node)
     node.SetNodeReferenceID(THIN_ROLE, volume_node.GetID())
     return node
@@ -85,15 +86,6 @@ def add_drawing(thick_node: Any) -> Any:
     node.SetAndObserveTransformNodeID(thick_node.GetTransformNodeID())
     place_beside(node, thick_node)
     return node
-
-
-def _copy_window(source: Any, target: Any) -> None:
-    shown, display = source.GetDisplayNode(), target.GetDisplayNode()
-    if shown is None or display is None or not shown.IsA("vtkMRMLScalarVolumeDisplayNode"):
-        return
-    display.SetAutoWindowLevel(False)
-    display.SetWindowLevel(shown.GetWindow(), shown.GetLevel())
-    display.SetAndObserveColorNodeID(shown.GetColorNodeID())
 
 
 def drawn_labels(segmentation_node: Any) -> list[dict[str, Any]]:

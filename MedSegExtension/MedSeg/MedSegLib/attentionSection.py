@@ -49,7 +49,7 @@ class AttentionRun(JobRun):
 
     def __init__(self, client: WorkerClient, request: AttentionRequest) -> None:
         from medseg.mrml import volume_from_node
-        from medseg.mrml.overlays import point_in_volume
+        from medseg.mrml.points import point_in_volume
 
         self.request = request
         volume = volume_from_node(request.volumeNode)

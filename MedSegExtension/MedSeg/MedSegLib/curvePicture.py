@@ -1,4 +1,4 @@
-"""A small picture of the curves of a training run, drawn into a pixmap."""
+"""A small picture of the curves of a run, drawn into a pixmap."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ SCALE = 2
 
 PLOT_HEIGHT = 96
 GAP = 10
-LEFT, RIGHT, TOP, BOTTOM = 30, 8, 16, 16
+LEFT, RIGHT, TOP, BOTTOM = 38, 8, 16, 16
 TEXT_PIXELS = 10
+
+DEFAULT_WIDTH = 340
 
 MOST_POINTS = 200
 """Of a curve; the picture is drawn on the main thread, and is hardly wider."""
@@ -32,7 +34,7 @@ LOSS_COLOR, VALIDATION_COLOR, MEAN_COLOR = (41, 128, 185), (230, 126, 34), (128,
 
 @dataclass(frozen=True)
 class Curve:
-    """Points (epoch, value) in a color; a value that is missing is left out."""
+    """Points (epoch or iteration, value) in a color; a value that is missing is left out."""
 
     color: tuple[int, int, int]
     points: Sequence[tuple[float, float]]
@@ -40,11 +42,16 @@ class Curve:
 
 @dataclass(frozen=True)
 class Plot:
-    """Curves over the same axes; ``top`` is the largest value of the axis, None for the largest of the curves."""
+    """Curves over the same axes; ``top`` is the largest value of the axis, None for the largest of the curves.
+
+    ``across`` says what is counted along the other axis, by default epochs.
+    """
 
     title: str
     curves: Sequence[Curve] = field(default_factory=tuple)
     top: float | None = None
+    bottom: float = 0.0
+    across: str = ""
 
 
 def runPlots(
@@ -83,6 +90,12 @@ def _isNumber(value: object) -> bool:
     return isinstance(value, (int, float)) and math.isfinite(value)
 
 
+def pictureWidth(picture: Any) -> int:
+    """Return how wide the picture in a label may be: the label is as wide as it, what holds the label as the panel."""
+    width = picture.parent().width if picture.parent() is not None else DEFAULT_WIDTH
+    return max(200, min(int(width) - 24, 600))
+
+
 def drawPlots(plots: Sequence[Plot], width: int) -> Any:
     """Return a pixmap of the plots, one below the other, ``width`` pixels of the panel wide."""
     height = len(plots) * (TOP + PLOT_HEIGHT + BOTTOM) + (len(plots) - 1) * GAP
@@ -108,26 +121,30 @@ def drawPlots(plots: Sequence[Plot], width: int) -> Any:
 def _drawPlot(painter: Any, plot: Plot, width: int, offset: int, lastEpoch: float) -> None:
     left, right = LEFT * SCALE, (width - RIGHT) * SCALE
     top, bottom = (offset + TOP) * SCALE, (offset + TOP + PLOT_HEIGHT) * SCALE
-    highest = plot.top or niceCeiling(max((y for curve in plot.curves for _x, y in curve.points), default=1.0))
+    lowest, highest = plot.bottom, plot.top
+    if highest is None:
+        highest = niceCeiling(max((y for curve in plot.curves for _x, y in curve.points), default=1.0))
 
     def place(x: float, y: float) -> tuple[int, int]:
-        share = min(max(y / highest, 0.0), 1.0)
-        across = (x - 1.0) / (lastEpoch - 1.0)
-        return round(left + across * (right - left)), round(bottom - share * (bottom - top))
+        share = min(max((y - lowest) / (highest - lowest), 0.0), 1.0)
+        along = (x - 1.0) / (lastEpoch - 1.0)
+        return round(left + along * (right - left)), round(bottom - share * (bottom - top))
 
     painter.setPen(qt.QColor(*GRAY))
     painter.drawText(left, top - 5 * SCALE, plot.title)
     for share in (0.0, 0.5, 1.0):
-        _x, y = place(1.0, share * highest)
+        value = lowest + share * (highest - lowest)
+        _x, y = place(1.0, value)
         painter.setPen(qt.QColor(*GRAY, 255 if share == 0.0 else 90))
         painter.drawLine(left, y, right, y)
         painter.setPen(qt.QColor(*GRAY))
-        painter.drawText(2 * SCALE, y + 4 * SCALE, f"{share * highest:.3g}")
+        painter.drawText(2 * SCALE, y + 4 * SCALE, f"{value:.3g}")
     baseline = bottom + 12 * SCALE
     painter.drawText(left, baseline, "1")
     text = f"{lastEpoch:.0f}"
     painter.drawText(right - round(0.62 * TEXT_PIXELS * SCALE * len(text)), baseline, text)
-    painter.drawText((left + right) // 2 - 16 * SCALE, baseline, _("Epoch"))
+    across = plot.across or _("Epoch")
+    painter.drawText((left + right) // 2 - round(0.27 * TEXT_PIXELS * SCALE * len(across)), baseline, across)
     for curve in plot.curves:
         painter.setPen(qt.QColor(*curve.color))
         _drawCurve(painter, [place(x, y) for x, y in thinned(curve.points)])

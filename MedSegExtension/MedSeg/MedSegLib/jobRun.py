@@ -28,6 +28,7 @@ class Outcome:
     segmentationNode: Any = None
     tableNode: Any = None
     volumeNode: Any = None
+    transformNode: Any = None
 
 
 class JobRun:
@@ -65,6 +66,10 @@ class JobRun:
             self._stopReason = reason
             self._stopTime = time.monotonic()
             self.job.cancel()
+
+    def finishEarly(self) -> None:
+        """Ask the job to end soon with the best that it has."""
+        self.job.finish_early()
 
     def poll(self) -> Outcome | None:
         """Return how the run ended, or None while it goes on. Writes the nodes when the job is done."""

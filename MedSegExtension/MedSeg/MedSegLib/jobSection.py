@@ -14,6 +14,7 @@ from slicer.i18n import tr as _
 from medseg.errors import MedSegError
 from MedSegLib import dependencies, settings
 from MedSegLib.modelCard import durationText
+from MedSegLib.report import withoutNames
 from MedSegLib.runController import RunController
 from MedSegLib.sentences import ERROR_COLOR, colored
 
@@ -60,7 +61,7 @@ class StatusLine:
         """Show and log what went wrong; ``logged`` takes the place of a sentence that may name files of patients."""
         # No message box: a run may fail minutes after the button was pressed, while the user works elsewhere.
         self._show(colored(sentence, ERROR_COLOR))
-        self._log.add(logged or sentence, logging.ERROR)
+        self._log.add(logged or withoutNames(sentence), logging.ERROR)
         slicer.util.showStatusMessage(f"MedSeg: {sentence}", 10000)
 
     def failWith(self, error: Exception | None, *, logged: str = "") -> None:
@@ -74,7 +75,7 @@ class StatusLine:
     def finish(self, sentence: str) -> None:
         """Show, log and announce how a run ended."""
         self.say(sentence)
-        self._log.add(sentence)
+        self._log.add(withoutNames(sentence))
         slicer.util.showStatusMessage(f"MedSeg: {sentence}", 5000)
 
     def _show(self, text: str) -> None:

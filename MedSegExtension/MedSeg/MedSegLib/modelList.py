@@ -1,4 +1,4 @@
-"""The searchable list of models and the card of the chosen one."""
+"""The searchable list of the models that segment, and the card of the chosen one."""
 
 from __future__ import annotations
 
@@ -24,6 +24,13 @@ class Entry:
     title: str
     package: ModelPackage | None
     problem: str = ""
+
+    @property
+    def registers(self) -> bool:
+        """Whether it is a model of the tab "Register"."""
+        from medseg.models.registration import REGISTER
+
+        return self.package is not None and self.package.verb == REGISTER
 
     def matches(self, words: str) -> bool:
         """Whether every typed word occurs in the model's name, anatomy, modality, description or structures."""
@@ -51,17 +58,26 @@ class ModelList:
     @property
     def chosen(self) -> Entry | None:
         """The chosen model, or None when there is none of that name here."""
-        return next((entry for entry in self._entries if entry.name == self._name), None)
+        return next((entry for entry in self._segmenting if entry.name == self._name), None)
 
     @property
     def entries(self) -> list[Entry]:
-        """All models, also those that cannot be read."""
+        """All models, whatever they do, also those that cannot be read."""
         return list(self._entries)
 
     @property
     def packages(self) -> list[ModelPackage]:
-        """The models that can be read."""
-        return [entry.package for entry in self._entries if entry.package is not None]
+        """The models that segment and can be read."""
+        return [entry.package for entry in self._segmenting if entry.package is not None]
+
+    @property
+    def registering(self) -> list[ModelPackage]:
+        """The models that register."""
+        return [entry.package for entry in self._entries if entry.registers and entry.package is not None]
+
+    @property
+    def _segmenting(self) -> list[Entry]:
+        return [entry for entry in self._entries if not entry.registers]
 
     def reload(self) -> None:
         """Read the folders of models again."""
@@ -98,7 +114,7 @@ class ModelList:
 
     def _fill(self) -> None:
         words = self._ui.modelSearchBox.text
-        self._shown = [entry for entry in self._entries if entry.matches(words)]
+        self._shown = [entry for entry in self._segmenting if entry.matches(words)]
         listWidget = self._ui.modelListWidget
         wasBlocked = listWidget.blockSignals(True)
         listWidget.clear()
@@ -126,7 +142,7 @@ class ModelList:
         if entry is None and self._name:
             html = brokenCardHtml(self._name, _("It is not installed here. Choose another model."))
         elif entry is None:
-            html = _("No model is installed.") if not self._entries else _("Choose a model.")
+            html = _("No model is installed.") if not self._segmenting else _("Choose a model.")
         elif entry.package is None:
             html = brokenCardHtml(entry.title, entry.problem)
         else:

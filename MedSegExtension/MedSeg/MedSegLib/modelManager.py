@@ -103,7 +103,10 @@ class ModelManager:
         self._ui.installFileButton.enabled = True
         if package is not None:
             self._onChanged(package.name)
-            self.status.finish(_("“{title}” is installed and chosen in the tab Segment.").format(title=package.title))
+            registers = package.name in {other.name for other in self._models.registering}
+            tab = _("Register") if registers else _("Segment")
+            sentence = _("“{title}” is installed and chosen in the tab {tab}.")
+            self.status.finish(sentence.format(title=package.title, tab=tab))
         else:
             self.status.failWith(error)
 

@@ -13,8 +13,10 @@ from MedSegLib.compareSection import CompareSection
 from MedSegLib.jobSection import JobSection, Services
 from MedSegLib.modelManager import ModelManager
 from MedSegLib.pythonSection import PythonSection
+from MedSegLib.registerSection import RegisterSection
 from MedSegLib.report import PanelLog
 from MedSegLib.segmentSection import SegmentSection
+from MedSegLib.smoothSection import SmoothSection
 from MedSegLib.splitSection import SplitSection
 from MedSegLib.tabs import Tabs
 from MedSegLib.terminology import loadTerminology
@@ -40,10 +42,12 @@ class Panel:
         self._poller = Poller()
         self._worker = WorkerAccess()
         services = Services(self.log, self._poller, self._worker, requirementsFile)
-        self.tabs = Tabs(ui.tabWidget, [ui.segmentContents, ui.Analyse, ui.Models])
+        self.tabs = Tabs(ui.tabWidget, [ui.segmentContents, ui.Register, ui.Analyse, ui.Models])
         self.python = PythonSection(ui, self.log, self._poller)
         self.segment = SegmentSection(ui, services)
         self.transfer = TransferSection(ui, services)
+        self.register = RegisterSection(ui, services, self.models)
+        self.smooth = SmoothSection(ui, services)
         self.split = SplitSection(ui, services)
         self.attention = AttentionSection(ui, services, self.models)
         self.compare = CompareSection(ui, services)
@@ -71,7 +75,7 @@ class Panel:
     @property
     def jobSections(self) -> list[JobSection]:
         """The parts that run jobs of the worker."""
-        return [self.segment, self.transfer, self.split, self.attention]
+        return [self.segment, self.transfer, self.register, self.smooth, self.split, self.attention]
 
     def reloadModels(self) -> None:
         """Look for models again, and tell Slicer's terminologies about their codes."""
@@ -83,7 +87,10 @@ class Panel:
         """Show the models anew, and choose the one that was installed ("" for none)."""
         self.reloadModels()
         if name and self._parameterNode is not None:
-            self._parameterNode.modelName = name
+            if name in {package.name for package in self.models.registering}:
+                self._parameterNode.registerModel = name
+            else:
+                self._parameterNode.modelName = name
         self.update()
 
     def cleanup(self, *, isReloading: bool = False) -> None:

@@ -7,13 +7,25 @@ from typing import Annotated
 
 # parameterNodeWrapper evaluates the annotations at run time.
 from slicer import (  # noqa: TC002
+    vtkMRMLLinearTransformNode,
     vtkMRMLMarkupsFiducialNode,
     vtkMRMLScalarVolumeNode,
     vtkMRMLSegmentationNode,
     vtkMRMLTableNode,
+    vtkMRMLTransformNode,
 )
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
+
+from MedSegLib.registrationChoices import (
+    AlignBy,
+    Effort,
+    RegistrationMethod,
+    Regulariser,
+    Similarity,
+    SmoothingKind,
+    StartAt,
+)
 
 
 class Device(Enum):
@@ -100,6 +112,29 @@ class MedSegParameterNode:
     attentionPoint - The point list whose last point the network looks from.
     compareSegmentation - The segmentation to judge.
     referenceSegmentation - The one that is taken for true.
+    registerFixed - The volume that stays.
+    registerMoving - The volume that is brought onto it.
+    registerMethod - How.
+    registerModel - Name of a model that registers; bound to its combo box by hand.
+    registerEffort - How long a deformable method works on the pair.
+    registerSmoothness - Of a deformation: 0 follows the images, 1 is stiff.
+    registerSimilarity - What a deformable method compares.
+    registerRegulariser - What keeps a deformation smooth.
+    registerMetric - What the alignment compares.
+    registerStart - Where the alignment begins.
+    registerInitial - A linear transform to begin with.
+    registerTransform - The transform to overwrite; none means a new one for each run.
+    registerWarped, registerLabels, registerInverse, registerJacobian, registerCheckerboard, registerDifference - What
+        else to make.
+    registerShowThrough - Put the moving volume under the transform.
+    registerShowGrid - Draw the transform over the slices.
+    registerFixedPoints, registerMovingPoints - Corresponding landmarks.
+    registerFixedMask, registerMovingMask - Where to compare.
+    registerFixedSegmentation, registerMovingSegmentation - The same structures in both.
+    registerDevice - Where a deformable method computes.
+    smoothTransform - A transform with a displacement field to smooth.
+    smoothKind - What is small in a smooth field.
+    smoothDistance - How far a displacement spreads, in mm.
     """
 
     inputVolume: vtkMRMLScalarVolumeNode
@@ -125,3 +160,33 @@ class MedSegParameterNode:
     attentionPoint: vtkMRMLMarkupsFiducialNode
     compareSegmentation: vtkMRMLSegmentationNode
     referenceSegmentation: vtkMRMLSegmentationNode
+    registerFixed: vtkMRMLScalarVolumeNode
+    registerMoving: vtkMRMLScalarVolumeNode
+    registerMethod: RegistrationMethod = RegistrationMethod.AFFINE
+    registerModel: str
+    registerEffort: Effort = Effort.QUICK
+    registerSmoothness: Annotated[float, WithinRange(0.0, 1.0)] = 0.4
+    registerSimilarity: Similarity = Similarity.AUTOMATIC
+    registerRegulariser: Regulariser = Regulariser.DIFFUSION
+    registerMetric: AlignBy = AlignBy.INFORMATION
+    registerStart: StartAt = StartAt.AUTOMATIC
+    registerInitial: vtkMRMLLinearTransformNode
+    registerTransform: vtkMRMLTransformNode
+    registerWarped: bool = True
+    registerLabels: bool = False
+    registerInverse: bool = False
+    registerJacobian: bool = False
+    registerCheckerboard: bool = False
+    registerDifference: bool = False
+    registerShowThrough: bool = False
+    registerShowGrid: bool = False
+    registerFixedPoints: vtkMRMLMarkupsFiducialNode
+    registerMovingPoints: vtkMRMLMarkupsFiducialNode
+    registerFixedMask: vtkMRMLSegmentationNode
+    registerMovingMask: vtkMRMLSegmentationNode
+    registerFixedSegmentation: vtkMRMLSegmentationNode
+    registerMovingSegmentation: vtkMRMLSegmentationNode
+    registerDevice: Device = Device.AUTOMATIC
+    smoothTransform: vtkMRMLTransformNode
+    smoothKind: SmoothingKind = SmoothingKind.DIFFUSION
+    smoothDistance: Annotated[float, WithinRange(0.5, 50.0)] = 5.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from typing import Any
 
@@ -13,6 +14,15 @@ from medseg.version import VERSION
 _logger = logging.getLogger(__name__)
 
 MAXIMUM_LINES = 2000
+
+
+def withoutNames(text: str) -> str:
+    """Return a sentence without the names of what is in the scene: people call volumes after patients."""
+    # Not all nodes: those of colors and views have names that are common words.
+    nodes = [*slicer.util.getNodesByClass("vtkMRMLDisplayableNode"), *slicer.util.getNodesByClass("vtkMRMLTableNode")]
+    for name in sorted({node.GetName() for node in nodes if node.GetName()}, key=len, reverse=True):
+        text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "…", text)
+    return text
 
 
 class PanelLog:

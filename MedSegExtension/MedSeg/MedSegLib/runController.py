@@ -81,6 +81,11 @@ class RunController:
         if self._run is not None:
             self._run.stop(reason)
 
+    def finishEarly(self) -> None:
+        """Let the run, if there is one, end soon with the best that it has."""
+        if self._run is not None:
+            self._run.finishEarly()
+
     def abandon(self, reason: str) -> None:
         """Cancel the run and forget it at once: its nodes are gone, and nothing of it may be written."""
         run = self._forgetRun()

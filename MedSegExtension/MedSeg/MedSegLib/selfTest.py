@@ -55,6 +55,24 @@ def threeBlocks() -> Volume:
     return Volume(array, Geometry.from_spacing(array.shape, (1.0, 1.0, 1.5)))
 
 
+def turnedHeart() -> tuple[Volume, Volume, Any]:
+    """Return a synthetic heart, the same heart turned by 8 degrees and shifted, and the 4x4 matrix that did it."""
+    import math
+
+    import numpy as np
+
+    from medseg.phantom import left_atrium_phantom
+    from medseg.volumes import Geometry, Volume
+
+    image, _truth = left_atrium_phantom(spacing=(3.75, 3.75, 3.75))
+    turn, center = math.radians(8.0), np.asarray(image.geometry.center_ras)
+    matrix = np.eye(4)
+    matrix[:2, :2] = [[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]]
+    matrix[:3, 3] = center - matrix[:3, :3] @ center + (9.0, -6.0, 4.0)
+    moved = Geometry(image.shape, matrix @ image.geometry.ijk_to_ras)
+    return image, Volume(image.array, moved, modality=image.modality), matrix
+
+
 def writeTrainingSet(folder: Path) -> Path:
     """Write four small images of a bright block, their label maps and a recipe of two epochs; return the recipe."""
     import numpy as np

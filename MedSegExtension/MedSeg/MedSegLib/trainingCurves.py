@@ -14,6 +14,7 @@ from MedSegLib.curvePicture import (
     VALIDATION_COLOR,
     drawPlots,
     labelPoints,
+    pictureWidth,
     points,
     runPlots,
 )
@@ -29,8 +30,6 @@ READ_SECONDS = 2.0
 
 MOST_LABELS = 12
 """With more labels the picture shows their mean only."""
-
-DEFAULT_WIDTH = 340
 
 
 class TrainingCurves:
@@ -64,7 +63,7 @@ class TrainingCurves:
             return
         self._lastRead = time.monotonic()
         anew, count = self._reader.read()
-        if anew or count or (self.hasEpochs and self._width() != self._drawnWidth):
+        if anew or count or (self.hasEpochs and pictureWidth(self._picture) != self._drawnWidth):
             self._draw()
         if self._chart is not None and (anew or count):
             if self._chart.exists:
@@ -101,7 +100,7 @@ class TrainingCurves:
             self._clear()
             return
         self._picture.setVisible(True)
-        self._drawnWidth = self._width()
+        self._drawnWidth = pictureWidth(self._picture)
         showsLabels = len(colors) <= MOST_LABELS
         self._picture.setPixmap(drawPlots(runPlots(epochs, colors, perLabel=showsLabels), self._drawnWidth))
         self._legend.text = self._legendHtml(epochs, colors if showsLabels else {})
@@ -126,11 +125,6 @@ class TrainingCurves:
     def _colors(self) -> dict[str, tuple[int, int, int]]:
         assert self._reader is not None
         return {value: _rgb(self._reader.colors.get(value, "")) for value in self._reader.labels}
-
-    def _width(self) -> int:
-        # The label is as wide as its picture wants; what holds it is as wide as the panel.
-        width = self._picture.parent().width if self._picture.parent() is not None else DEFAULT_WIDTH
-        return max(200, min(int(width) - 24, 600))
 
 
 def _rgb(color: str) -> tuple[int, int, int]:

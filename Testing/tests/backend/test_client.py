@@ -67,6 +67,29 @@ def test_no_process_and_no_network_is_touched_on_the_callers_thread(
     assert threading.get_ident() not in {thread for _, thread in used}
 
 
+def test_a_volume_may_be_made_in_a_thread_of_the_client(a_small_volume: Volume) -> None:
+    threads = []
+
+    def make() -> Volume:
+        threads.append(threading.get_ident())
+        return a_small_volume
+
+    def fail() -> Volume:
+        raise InputError("The volume is odd.", advice="Use another one.")
+
+    client = WorkerClient(script=THIS)
+    job = client.submit("threshold", "any", [make])
+    failed = client.submit("threshold", "any", [fail])
+    assert job.wait(120)
+    assert failed.wait(120)
+    client.stop()
+    assert job.state == "done"
+    assert "Input: CT, 4 x 5 x 6 voxels" in job.report()
+    assert threads
+    assert threading.get_ident() not in threads
+    assert str(failed.error) == "The volume is odd. Use another one."
+
+
 @pytest.fixture
 def a_start_that_hangs(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Starting a worker waits until the event is set."""
@@ -252,7 +275,8 @@ def test_a_result_that_is_damaged_ends_the_job_with_a_sentence(
                 return Answer(200, b"MEDSEG1\n too short")
             if path == "/health":
                 return Answer(200, b'{"compute": {"versions": {}}}')
-            return Answer(200, b'{"state": "done", "revision": 1, "log": [], "log_length": 0}')
+            fields = b'"log": [], "log_length": 0, "figures": [], "figures_length": 0'
+            return Answer(200, b'{"state": "done", "revision": 1, ' + fields + b"}")
 
     job = job_of(Worker(), a_small_volume, monkeypatch)
     assert job.wait(120)

@@ -9,7 +9,8 @@ import pytest
 
 from medseg.errors import InputError
 from medseg.mrml import volume_from_node
-from medseg.mrml.overlays import overlay_to_node, point_in_volume
+from medseg.mrml.overlays import overlay_to_node
+from medseg.mrml.points import point_in_volume
 from medseg.volumes import Geometry, Volume
 from medseg.volumes.derived import DerivedVolume
 
