@@ -223,8 +223,9 @@ def refine_field(
                 optimiser.step()
                 progress.update((len(keeper.losses) - 1) / total, f"Refining, loss {value.item():.4f}")
             current = (current + resize_field(change, size)).detach()
-        with torch.no_grad():
-            keeper.offer(loss(current), current)
+        if sum(iterations):
+            with torch.no_grad():
+                keeper.offer(loss(current), current)
     except Cancelled:
         keeper.stopped = True
     return keeper.refined()

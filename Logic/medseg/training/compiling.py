@@ -48,7 +48,12 @@ def compile_in_place(
 
 
 def compile_parts(
-    network: nn.Module, parts: Sequence[nn.Module], loss: Callable[[], Tensor], precision: AbstractContextManager[Any]
+    network: nn.Module,
+    parts: Sequence[nn.Module],
+    loss: Callable[[], Tensor],
+    precision: AbstractContextManager[Any],
+    *,
+    each_size: bool = False,
 ) -> bool:
     """Let the calls of ``parts`` run compiled code; see :func:`compile_in_place`.
 
@@ -58,11 +63,14 @@ def compile_parts(
         What they belong to; nothing of it has changed afterwards.
     loss
         Computes a loss with the parts as a step of training does; run once, forth and back.
+    each_size
+        Compiles anew for every size of the images. Parts of one class that see different sizes need it: the compiler
+        would else look for code for all sizes, and fails at it with convolutions that halve them.
     """
     layout_of_convolutions(network)
     statistics = [buffer.clone() for buffer in network.buffers()]
     for module in parts:
-        module.compile()
+        module.compile(dynamic=False if each_size else None)
     try:
         with torch.random.fork_rng(), precision:
             loss().backward()

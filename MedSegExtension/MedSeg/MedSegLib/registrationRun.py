@@ -97,10 +97,11 @@ class RegistrationRun(JobRun):
         )
 
     def _summary(self, result: Registered) -> str:
-        seconds = max(sum(result.timings.values()), 1.0)
-        if result.transform.is_linear:
+        from medseg.registration.pipeline import NO_NETWORK
+
+        seconds, start = max(sum(result.timings.values()), 1.0), result.figures.get("start", NO_NETWORK)
+        if start == NO_NETWORK:
             return _("Finished in {seconds:.0f} s.").format(seconds=seconds)
-        start = result.figures.get("start", "")
         return _("Finished in {seconds:.0f} s, begun with {start}.").format(seconds=seconds, start=start)
 
     def _show(self, outputs: RegistrationOutputs) -> None:

@@ -1,4 +1,4 @@
-"""Training of registration networks: the recipe, the loss, the levels, and runs from sources to a package."""
+"""Training of registration networks: the recipe, the levels, and runs from sources to a package."""
 
 from __future__ import annotations
 
@@ -16,10 +16,7 @@ import yaml
 from lightning.pytorch.callbacks import Callback
 
 from medseg.errors import Cancelled, RecipeError, TrainingError
-from medseg.losses import diffusion_energy, local_ncc
 from medseg.models import ModelLibrary, Window, read_package
-from medseg.networks.registration_network import Fields
-from medseg.networks.spatial import warp
 from medseg.progress import NO_PROGRESS, Progress
 from medseg.registration import RegistrationOptions, register
 from medseg.training import check_data, export_run, run_training
@@ -31,15 +28,9 @@ from medseg.training.registration.measure import measure_registration_cost
 from medseg.training.registration.module import RegistrationModule
 from medseg.training.registration.objective import (
     NOTHING,
-    LevelPlan,
-    RegistrationObjective,
     fields_of,
-    pooled_field,
-    warped_dice_loss,
 )
 from medseg.training.registration.recipe import (
-    LevelsSection,
-    RegistrationLossSection,
     RegistrationRecipe,
     read_registration_recipe,
 )
@@ -47,9 +38,9 @@ from medseg.training.registration.run import new_registration_network
 from medseg.training.run_files import read_progress, read_state
 from medseg.training.synthesis import Draws, SyntheticPair
 from medseg.training.tasks import read_any_recipe
-from medseg.volumes import Geometry, Volume, read_volume, write_labelmap, write_volume
-from support.registration import a_head, a_smooth_warp, moved
+from medseg.volumes import read_volume
 from support.registration_packages import write_registering_package
+from support.registration_training import a_batch, entries, write_heads, write_pairs
 
 SIZE = (16, 16, 16)
 
@@ -104,43 +95,11 @@ def a_recipe(a_content: dict[str, Any], tmp_path: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def a_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three pairs of a head and the same head warped, with labels of brain and skull; the last is kept aside."""
-    folder = tmp_path_factory.mktemp("pairs")
-    rows = []
-    for number, millimetres in enumerate((9.0, -9.0, 8.0)):
-        head = a_head((30, 36, 32), (6.0, 6.0, 6.0))
-        known = a_smooth_warp(head.geometry, millimetres)
-        labels = Volume(np.digitize(head.array, [0.2, 0.6]).astype(np.uint8), head.geometry)
-        write_volume(head, folder / f"fixed_{number}.nii.gz")
-        write_volume(moved(head, known), folder / f"moving_{number}.nii.gz")
-        write_labelmap(labels, folder / f"fixed_{number}_label.nii.gz")
-        away = known.inverse(head.geometry)[0].resample(labels, head.geometry, "nearest")
-        write_labelmap(away, folder / f"moving_{number}_label.nii.gz")
-        split = "validation" if number == 2 else "training"
-        names = [f"{which}_{number}{end}.nii.gz" for end in ("", "_label") for which in ("fixed", "moving")]
-        rows.append([f"pair {number}", *names, split])
-    with (folder / "pairs.csv").open("w", newline="") as stream:
-        csv.writer(stream).writerows([["case", "fixed", "moving", "fixed_label", "moving_label", "split"], *rows])
-    return folder / "pairs.csv"
+    """Three pairs with their table; the last is kept aside."""
+    return write_pairs(tmp_path_factory.mktemp("pairs"))
 
 
-def entries(output: Path) -> list[dict[str, Any]]:
-    return [entry for entry in read_progress(output) if entry["kind"] == "epoch"]
-
-
-def a_batch(count: int = 1, size: tuple[int, int, int] = (8, 8, 8)) -> dict[str, torch.Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    labels = torch.zeros(count, *size, dtype=torch.uint8)
-    labels[:, 2:6, 2:6, 2:6] = 1
-    labels[:, 4:6, 4:6, 4:6] = 2
-    return {
-        "fixed": torch.rand(count, 1, *size, generator=generator),
-        "moving": torch.rand(count, 1, *size, generator=generator),
-        "fixed_labels": labels,
-        "moving_labels": labels.clone(),
-        "classes": torch.tensor([[1, 2]] * count),
-        "smoothness": torch.full((count,), 0.4),
-    }
+HEADS = {"kind": "label_maps", "labels": "head_{case}.nii.gz", "keep_aside": 1, "outside": [515]}
 
 
 # The recipe
@@ -235,105 +194,7 @@ def test_what_changes_no_weight_changes_no_digest(a_content: dict[str, Any]) -> 
     assert digest() != digest(levels={"steps": [3]})
 
 
-# The loss
-
-
-def test_the_parts_of_the_loss_add_up_by_the_smoothness_of_each_pair() -> None:
-    batch = a_batch(2)
-    batch["smoothness"] = torch.tensor([0.0, 1.0])
-    displacement = 0.5 * torch.randn(2, 3, 8, 8, 8, generator=torch.Generator().manual_seed(1))
-    section = RegistrationLossSection(window=3, dice_weight=2.0, regulariser_weight=5.0, similarity_weight=0.5)
-    loss = RegistrationObjective(section)(Fields(displacement, None), batch)["loss"]
-    warped = warp(batch["moving"][:1], displacement[:1])
-    masks = [(batch[name][:1, None] == torch.tensor([1, 2]).reshape(1, 2, 1, 1, 1)).float() for name in
-             ("fixed_labels", "moving_labels")]  # fmt: skip
-    first = 0.5 * local_ncc(batch["fixed"][:1], warped, 3) + 2.0 * warped_dice_loss(
-        *masks, batch["classes"][:1], displacement[:1]
-    )
-    second = 5.0 * diffusion_energy(displacement[1:])
-    assert loss.item() == pytest.approx((first.item() + second.item()) / 2, rel=1e-4)
-
-
-def test_the_dice_of_masks_is_that_of_the_labels_and_leaves_out_what_is_nothing() -> None:
-    fixed = torch.zeros(1, 2, 8, 8, 8)
-    fixed[0, 0, 2:4], fixed[0, 1] = 1, 1
-    moving = torch.zeros(1, 2, 8, 8, 8)
-    moving[0, 0, 3:5], moving[0, 1] = 1, 0
-    still = torch.zeros(1, 3, 8, 8, 8)
-    assert warped_dice_loss(fixed, moving, torch.tensor([[4, NOTHING]]), still).item() == pytest.approx(0.5, abs=1e-4)
-    assert warped_dice_loss(fixed, moving, torch.tensor([[4, 5]]), still).item() == pytest.approx(0.75, abs=1e-4)
-    assert warped_dice_loss(fixed, moving, torch.tensor([[NOTHING, NOTHING]]), still).item() == 0
-    still[0, 0] = 1.0  # the moving label lies one voxel further along I
-    assert warped_dice_loss(fixed, moving, torch.tensor([[4, NOTHING]]), still).item() == pytest.approx(0, abs=1e-4)
-
-
-def test_the_velocity_is_smoothed_where_there_is_one() -> None:
-    batch = {**a_batch(), "smoothness": torch.ones(1)}
-    velocity, displacement = torch.randn(1, 3, 8, 8, 8), torch.randn(1, 3, 8, 8, 8)
-    fields = Fields(displacement, velocity)
-    auto = RegistrationObjective(RegistrationLossSection())(fields, batch)["loss"]
-    told = RegistrationObjective(RegistrationLossSection(on="displacement"))(fields, batch)["loss"]
-    torch.testing.assert_close(auto, diffusion_energy(velocity))
-    torch.testing.assert_close(told, diffusion_energy(displacement))
-
-
-@pytest.mark.parametrize("similarity", ["lncc", "nmi", "mind", "none"])
-@pytest.mark.parametrize(
-    "regulariser",
-    ["diffusion", "bending", "curvature", "implicit_diffusion", "implicit_curvature", "implicit_elastic"],
-)
-def test_every_loss_has_a_gradient(similarity: str, regulariser: str) -> None:
-    section = RegistrationLossSection(similarity=similarity, regulariser=regulariser, window=3)
-    displacement = (0.4 * torch.randn(1, 3, 8, 8, 8)).requires_grad_()
-    RegistrationObjective(section)(Fields(displacement, None), a_batch())["loss"].backward()
-    assert torch.isfinite(displacement.grad).all()
-    assert displacement.grad.abs().sum() > 0
-
-
-def test_on_a_coarser_grid_a_field_is_in_its_voxels_and_moves_as_far() -> None:
-    displacement = torch.full((1, 3, 8, 8, 8), 2.0)
-    torch.testing.assert_close(pooled_field(displacement, 2), torch.full((1, 3, 4, 4, 4), 1.0))
-    batch = a_batch(size=(12, 12, 12))
-    batch["moving_labels"] = batch["fixed_labels"].roll(2, 1)
-    right = torch.zeros(1, 3, 12, 12, 12)
-    right[:, 0] = 2.0
-    objective = RegistrationObjective(RegistrationLossSection(similarity="none"))
-    for coarser in (1, 2):
-        parts = objective(Fields(right, None), batch, coarser)
-        assert parts["dice_loss"].item() == pytest.approx(0.0, abs=1e-3)
-        assert objective(Fields(0 * right, None), batch, coarser)["dice_loss"].item() > 0.2
-
-
-def test_a_pyramid_sees_a_shift_that_is_too_far_for_the_finest_grid() -> None:
-    batch = a_batch(size=(16, 16, 16))
-    for name, at in (("fixed_labels", 3), ("moving_labels", 9)):
-        batch[name] = torch.zeros(1, 16, 16, 16, dtype=torch.uint8)
-        batch[name][0, at : at + 2, 6:9, 6:9] = 1
-    batch["classes"] = torch.tensor([[1]])
-
-    def pull(pyramid: int) -> float:
-        still = torch.zeros(1, 3, 16, 16, 16, requires_grad=True)
-        section = RegistrationLossSection(similarity="none", pyramid=pyramid)
-        RegistrationObjective(section)(Fields(still, None), batch)["loss"].backward()
-        return float(still.grad[0, 0, 3:5, 6:9, 6:9].abs().sum())
-
-    assert pull(1) == 0
-    assert pull(3) > 0
-
-
 # The levels
-
-
-def test_coarse_levels_come_first_and_are_frozen_for_a_while_when_one_is_added() -> None:
-    plan = LevelPlan(LevelsSection(steps=(3, 2), frozen_steps=1), 3)
-    assert [plan.level(step) for step in range(7)] == [1, 1, 1, 2, 2, 3, 3]
-    assert [plan.frozen_below(step) for step in range(7)] == [1, 1, 1, 2, 1, 3, 1]
-    assert [plan.coarser(step) for step in range(7)] == [4, 4, 4, 2, 2, 1, 1]
-    assert [plan.since(step) for step in range(7)] == [0, 1, 2, 0, 1, 0, 1]
-    assert LevelPlan(LevelsSection(steps=(3, 2), compare="full"), 3).coarser(0) == 1
-    assert LevelPlan(LevelsSection(steps=(0, 2)), 3).level(0) == 2
-    with pytest.raises(ValueError, match="must name 2 numbers"):
-        LevelPlan(LevelsSection(steps=(3,)), 3)
 
 
 class Watching(Callback):
@@ -420,22 +281,6 @@ def test_pairs_come_from_the_sources_by_their_shares_and_are_the_same_again(a_co
     assert min(smoothness) < 0.2
     assert max(smoothness) > 0.8
     assert all(torch.equal(pairs[7][name], drawn[7][name]) for name in drawn[7])
-
-
-def write_heads(folder: Path, count: int) -> Path:
-    """Write label maps of a head in which a brain (2) lies in a skull (515), a little different each."""
-    for number in range(count):
-        geometry = Geometry.from_spacing((30, 34, 32), (4.0, 4.0, 4.0))
-        k, j, i = np.indices(geometry.shape)
-        away = np.sqrt(((i - 16) / 13) ** 2 + ((j - 17) / (14 - number % 2)) ** 2 + ((k - 15) / 12) ** 2)
-        array = np.where(away < 1, 515, 0)
-        array[away < 0.8] = 2
-        array[(away < 0.35) & (i < 16)] = 4
-        write_labelmap(Volume(array.astype(np.int16), geometry), folder / f"head_{number}.nii.gz")
-    return folder
-
-
-HEADS = {"kind": "label_maps", "labels": "head_{case}.nii.gz", "keep_aside": 1, "outside": [515]}
 
 
 def test_label_maps_that_are_kept_aside_are_never_trained_on(a_content: dict[str, Any], tmp_path: Path) -> None:
@@ -637,3 +482,17 @@ def test_a_level_that_is_asked_for_alone_gives_the_field_of_that_level(a_recipe:
         expected = network.to_level(1, batch["fixed"], batch["moving"], batch["smoothness"]).full
     torch.testing.assert_close(coarse, expected)
     assert not torch.allclose(coarse, whole)
+
+
+@pytest.mark.slow
+def test_compiled_levels_learn_what_plain_ones_do(
+    a_recipe: Any, a_content: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    losses = {}
+    for compiled in (False, True):
+        schedule = {**a_content["optimisation"], "epochs": 1, "compile": compiled}
+        path = a_recipe(levels={"steps": [2]}, optimisation=schedule)
+        run_training(path, None, tmp_path / str(compiled), device="cpu")
+        losses[compiled] = entries(tmp_path / str(compiled))[0]["loss"]
+    assert "cannot be compiled" not in caplog.text
+    assert losses[True] == pytest.approx(losses[False], rel=1e-3)

@@ -63,7 +63,7 @@ class RegistrationModule(AveragedModule):
                 fields = fields_of(self.network, batch, None)
                 return self._objective(fields, batch)["loss"]
 
-            compile_parts(self.network, _parts_to_compile(self.network), loss, precision)
+            compile_parts(self.network, _parts_to_compile(self.network), loss, precision, each_size=True)
 
     @property
     def level(self) -> int | None:
