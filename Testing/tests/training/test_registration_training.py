@@ -446,13 +446,16 @@ def test_sources_are_checked_without_training(a_recipe: Any, tmp_path: Path) -> 
 
 
 def test_label_maps_and_shapes_train_together_and_the_table_names_the_labels(
-    a_recipe: Any, tmp_path: Path, repository: Path
+    a_recipe: Any, a_content: dict[str, Any], tmp_path: Path, repository: Path
 ) -> None:
     (tmp_path / "heads").mkdir()
     table = repository / "Resources" / "recipes" / "synthetic-brain-register.labels.csv"
     (tmp_path / "names.csv").write_text(table.read_text())
     path = a_recipe(
-        sources=[HEADS, {"kind": "shapes"}], labels="names.csv", grid={"size": [16, 24, 16], "spacing": 8.0}
+        sources=[HEADS, {"kind": "shapes"}],
+        labels="names.csv",
+        grid={"size": [16, 24, 16], "spacing": 8.0},
+        optimisation={**a_content["optimisation"], "workers": 1},
     )
     result = run_training(path, write_heads(tmp_path / "heads", 3), tmp_path / "out", device="cpu")
     package = read_package(result.package)
