@@ -5,7 +5,7 @@ from medseg.losses.discriminative import Margins, discriminative_loss, discrimin
 from medseg.losses.implicit_smoothness import ImplicitRegulariser
 from medseg.losses.missing_label_dice import marginal_cross_entropy, missing_label_dice
 from medseg.losses.similarity import local_ncc, mind_ssc, mind_ssc_loss, normalised_mutual_information
-from medseg.losses.smoothness import bending_energy, curvature_energy, diffusion_energy
+from medseg.losses.smoothness import bending_energy, curvature_energy, diffusion_energy, folding_energy
 from medseg.losses.thin_thick import FeatureTap, SliceProjection, ThinThickLoss
 from medseg.losses.tversky import class_cross_entropy, tversky_index, tversky_loss
 
@@ -22,6 +22,7 @@ __all__ = [
     "diffusion_energy",
     "discriminative_loss",
     "discriminative_terms",
+    "folding_energy",
     "local_ncc",
     "marginal_cross_entropy",
     "mind_ssc",

@@ -124,6 +124,50 @@ def curvature_energy(u: Tensor, spacing: Sequence[float] = UNIT) -> Tensor:
     return laplacian.square().mean()
 
 
+def folding_energy(u: Tensor, spacing: Sequence[float] = UNIT, least: float = 0.1) -> Tensor:
+    """Return how far Jacobian determinants lie below ``least``: 0 for a field that folds nowhere and squeezes little.
+
+    The mean of ``max(least - J, 0)`` over cases and voxels that have all neighbours, and over the two determinants J of
+    a voxel that take the forward or the backward differences on all axes; central ones are blind to neighbours that
+    change places. As "negative Jacobian loss" the penalty is common (T. Mok and A. Chung, "Fast symmetric diffeomorphic
+    image registration", CVPR 2020, eq. 7); the two determinants and ``least`` are our choice.
+
+    Parameters
+    ----------
+    u, spacing
+        As for :func:`diffusion_energy`; three channels.
+    least
+        Of the volume of a voxel, what must be left of it.
+
+    Returns
+    -------
+    Tensor
+        Scalar.
+
+    Raises
+    ------
+    ValueError
+        As :func:`diffusion_energy` does, and when there are not three channels or an axis has fewer than 3 voxels.
+    """
+    u, spacing = _checked(u, spacing)
+    if u.shape[1] != 3 or min(u.shape[2:]) < 3:
+        raise ValueError(f"folds take three channels and 3 voxels on every axis, not {tuple(u.shape)}")
+    # Few voxels fold: the others are looked at without a gradient, which takes a fifth of the time.
+    total = u.flatten()[:0].sum()
+    for side in (1, -1):
+        with torch.no_grad():
+            volumes = _determinant([_edges(u, axis, side, step) for axis, step in enumerate(spacing)])
+            case, i, j, k = (volumes < least).nonzero(as_tuple=True)
+        here = (i + 1, j + 1, k + 1)
+        columns = []
+        for axis, step in enumerate(spacing):
+            there = tuple(place + side * (number == axis) for number, place in enumerate(here))
+            edge = side * (u[(case, slice(None), *there)] - u[(case, slice(None), *here)]) / step
+            columns.append([part + (channel == axis) for channel, part in enumerate(edge.unbind(1))])
+        total = total + (least - _determinant(columns)).sum() / volumes.numel()
+    return total / 2
+
+
 def _checked(u: Tensor, spacing: Sequence[float]) -> tuple[Tensor, tuple[float, ...]]:
     if u.ndim != 5:
         raise ValueError(f"a displacement field is (B, 3, I, J, K), not {tuple(u.shape)}")
@@ -145,3 +189,15 @@ def _inner(u: Tensor, keep: Sequence[int]) -> Tensor:
         if axis not in keep:
             u = u.narrow(2 + axis, 1, u.shape[2 + axis] - 2)
     return u
+
+
+def _edges(u: Tensor, axis: int, side: int, step: float) -> list[Tensor]:
+    """Return the three components of the edge ahead (1) or behind (-1) of each voxel that has all neighbours."""
+    differences = torch.diff(u, dim=2 + axis).narrow(2 + axis, int(side > 0), u.shape[2 + axis] - 2)
+    parts = _inner(differences, keep=(axis,)).unbind(1)
+    return [part / step + (channel == axis) for channel, part in enumerate(parts)]
+
+
+def _determinant(columns: Sequence[Sequence[Tensor]]) -> Tensor:
+    (a, b, c), (d, e, f), (g, h, i) = columns
+    return a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from medseg.losses.smoothness import bending_energy, curvature_energy, diffusion_energy
+from medseg.losses.smoothness import bending_energy, curvature_energy, diffusion_energy, folding_energy
+from medseg.metrics.deformation import jacobian_determinant
 
 ENERGIES = (diffusion_energy, bending_energy, curvature_energy)
 
@@ -110,6 +111,51 @@ def test_a_cosine_is_an_eigenfunction_of_the_curvature(
     eigen = sum((2 - 2 * math.cos(math.pi * m / n)) / h**2 for m, n, h in zip((a, b, c), shape, spacing, strict=True))
     expected = eigen**2 * wave.square().mean().item()
     assert curvature_energy(field(wave, wave, wave), spacing).item() == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_field_that_turns_an_axis_over_pays_for_every_voxel() -> None:
+    i, j, k = positions(5, 4, 6)
+    # J = 1 - 3 = -2 everywhere, 2.1 below 0.1; shears do not change it.
+    assert folding_energy(field(-3 * i + j, 2 * k, 0 * i)).item() == pytest.approx(2.1)
+
+
+def test_what_keeps_a_tenth_of_each_voxel_pays_nothing() -> None:
+    i, j, _ = positions(5, 4, 6)
+    assert folding_energy(field(-0.8 * i, -0.4 * j, 0 * i)).item() == 0
+    assert folding_energy(field(-0.8 * i, -0.6 * j, 0 * i)).item() == pytest.approx(0.1 - 0.08)
+
+
+def test_a_fold_between_two_voxels_is_seen_from_both() -> None:
+    i, _, _ = positions(6, 3, 3)
+    u = field(torch.where(i >= 3, -1.5, 0.0), 0 * i, 0 * i)
+    # The edge from voxel 2 to 3 has length -0.5: forward of one of four inner voxels, backward of another.
+    assert folding_energy(u).item() == pytest.approx(0.6 / 4)
+    assert jacobian_determinant(u).min() > 0
+
+
+def test_nothing_folds_in_a_small_smooth_field_and_the_penalty_unfolds_a_rough_one() -> None:
+    i, j, k = positions(8, 8, 8)
+    smooth = field(torch.sin(i / 3), torch.cos(j / 3 + k / 4), torch.sin(k / 4) * torch.cos(i / 5))
+    assert folding_energy(smooth).item() == 0
+    rough = random_field(3, 8, 8, 8).requires_grad_()
+    assert folding_energy(rough).item() > 0.1
+    optimiser = torch.optim.Adam([rough], lr=0.02)
+    for _ in range(300):
+        optimiser.zero_grad()
+        folding_energy(rough).backward()
+        optimiser.step()
+    assert folding_energy(rough).item() < 0.01
+
+
+def test_folds_are_the_same_in_millimetres() -> None:
+    steps = (0.5, 2.0, 3.0)
+    u = random_field(5, 5, 6, 7)
+    mm = u * torch.tensor(steps, dtype=torch.float64)[None, :, None, None, None]
+    assert folding_energy(mm, steps).item() == pytest.approx(folding_energy(u).item())
+    with pytest.raises(ValueError, match="three channels and 3 voxels"):
+        folding_energy(u[:, :2])
+    with pytest.raises(ValueError, match="three channels and 3 voxels"):
+        folding_energy(u[..., :2])
 
 
 def test_the_spacing_divides_each_derivative() -> None:
