@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from medseg.losses import diffusion_energy, local_ncc
+from medseg.losses import diffusion_energy, folding_energy, local_ncc
 from medseg.networks.registration_network import Fields
 from medseg.networks.spatial import warp
 from medseg.training.registration.objective import (
@@ -15,10 +15,7 @@ from medseg.training.registration.objective import (
     pooled_field,
     warped_dice_loss,
 )
-from medseg.training.registration.recipe import (
-    LevelsSection,
-    RegistrationLossSection,
-)
+from medseg.training.registration.recipe import LevelsSection, RegistrationLossSection
 from support.registration_training import a_batch
 
 # The loss
@@ -38,6 +35,18 @@ def test_the_parts_of_the_loss_add_up_by_the_smoothness_of_each_pair() -> None:
     )
     second = 5.0 * diffusion_energy(displacement[1:])
     assert loss.item() == pytest.approx((first.item() + second.item()) / 2, rel=1e-4)
+
+
+def test_what_folds_costs_its_weight_whatever_the_smoothness() -> None:
+    batch = a_batch()
+    displacement = torch.randn(1, 3, 8, 8, 8, generator=torch.Generator().manual_seed(2))
+    plain, weighed = (
+        RegistrationObjective(RegistrationLossSection(window=3, fold_weight=weight))(Fields(displacement, None), batch)
+        for weight in (0.0, 10.0)
+    )
+    assert "folds" not in plain
+    assert weighed["folds"].item() == pytest.approx(folding_energy(displacement).item())
+    assert weighed["loss"].item() - plain["loss"].item() == pytest.approx(10 * weighed["folds"].item(), rel=1e-3)
 
 
 def test_the_dice_of_masks_is_that_of_the_labels_and_leaves_out_what_is_nothing() -> None:

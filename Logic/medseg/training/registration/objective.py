@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name that every PyTorch reader expects
 from torch import Tensor, nn
 
+from medseg.losses import folding_energy
 from medseg.networks import ConditionalLapIRN
 from medseg.networks.registration_network import Fields
 from medseg.networks.spatial import warp
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from medseg.networks import RegistrationNetwork
-    from medseg.training.registration.recipe import LevelsSection, RegistrationLossSection
+    from medseg.training.registration.recipe import LevelsSection, RegistrationLossSection, RegistrationRecipe
 
 NOTHING = -1
 """Fills up the list of labels of a pair that has fewer than others."""
@@ -74,7 +75,7 @@ class RegistrationObjective(nn.Module):
         section, displacement = self._section, fields.displacement
         smoothness = batch["smoothness"].to(displacement.dtype)
         images = torch.cat([batch["fixed"], batch["moving"]], 1)
-        masks = _masks(batch)
+        masks = _masks(batch) if section.dice_weight else ()
         scales = [coarser << scale for scale in range(section.pyramid)]
         weights = [2.0**-scale for scale in range(section.pyramid)]
         parts: dict[str, Tensor] = {}
@@ -85,7 +86,7 @@ class RegistrationObjective(nn.Module):
                 apart = self._apart(_pooled(images, scale), field, scale)
                 total = total + share * section.similarity_weight * apart
                 parts["similarity_loss"] = parts.get("similarity_loss", 0) + share * apart.mean()
-            if section.dice_weight and masks[0].shape[1]:
+            if masks:
                 fixed, moving = (_pooled(one, scale) for one in masks)
                 overlap = warped_dice_loss(fixed, moving, batch["classes"], field)
                 total = total + share * section.dice_weight * overlap
@@ -93,8 +94,11 @@ class RegistrationObjective(nn.Module):
         judged = displacement if fields.velocity is None or section.on == "displacement" else fields.velocity
         rough = self._roughness_of(pooled_field(judged, coarser))
         parts["roughness"] = rough.mean()
-        loss = (1 - smoothness) * total + smoothness * section.regulariser_weight * rough
-        return {"loss": loss.mean(), **parts}
+        loss = ((1 - smoothness) * total + smoothness * section.regulariser_weight * rough).mean()
+        if section.fold_weight:
+            parts["folds"] = folding_energy(pooled_field(displacement, coarser))
+            loss = loss + section.fold_weight * parts["folds"]
+        return {"loss": loss, **parts}
 
     def _apart(self, images: Tensor, field: Tensor, scale: int) -> Tensor:
         """Return the dissimilarity of each pair (B,); ``images`` (B, 2, I, J, K) are the fixed and the moving one."""
@@ -181,9 +185,20 @@ class LevelPlan:
         self._ends = [sum(section.steps[: number + 1]) for number in range(levels - 1)]
         self._frozen, self._levels, self._own = section.frozen_steps, levels, section.compare == "level"
 
+    @classmethod
+    def of(cls, recipe: RegistrationRecipe, network: nn.Module) -> LevelPlan | None:
+        """Return the plan of a recipe for its network; ``None`` when all is trained from the first step."""
+        if recipe.levels is None or not isinstance(network, ConditionalLapIRN):
+            return None
+        return cls(recipe.levels, network.levels)
+
     def level(self, step: int) -> int:
         """Return the finest level, from 1, that the change of the weights number ``step`` (from 0) trains."""
         return 1 + sum(step >= end for end in self._ends)
+
+    def is_last(self, step: int) -> bool:
+        """Say whether this step trains all levels."""
+        return self.level(step) == self._levels
 
     def since(self, step: int) -> int:
         """Return how many changes of the weights the finest level of this step has seen before it."""

@@ -24,7 +24,7 @@ _DEFAULT_SMOOTHNESS = 0.4
 
 
 class RegistrationLossSection(Section):
-    """``(1 - smoothness) (similarity + dice_weight Dice) + smoothness regulariser_weight roughness``.
+    """``(1 - smoothness) (similarity + dice_weight Dice) + smoothness regulariser_weight roughness``, and folds.
 
     After T. Mok et al. (MLMI 2023, Eq. 3), with the Dice of warped labels as J. Chen et al. (MLMI 2023) add it.
 
@@ -34,7 +34,8 @@ class RegistrationLossSection(Section):
 
     ``regulariser`` acts on the velocity where the network has one, else on the displacement, both in voxels; ``on``
     "displacement" takes that always. ``regulariser_weight`` is the sigma of the implicit kinds, ``gamma``, ``mu`` and
-    ``lam`` are theirs alone.
+    ``lam`` are theirs alone. ``fold_weight`` weighs what folds (:func:`~medseg.losses.folding_energy` of the
+    displacement), whatever the smoothness.
 
     ``smoothness`` is a number, or for a network that heeds it the two ends of a range from which each pair draws one.
     """
@@ -52,6 +53,7 @@ class RegistrationLossSection(Section):
     gamma: Annotated[float, Field(gt=0)] = 2.0
     mu: Annotated[float, Field(gt=0)] = 1.0
     lam: float = 0.0
+    fold_weight: Annotated[float, Field(ge=0)] = 0.0
     on: Literal["auto", "displacement"] = "auto"
     smoothness: _Smoothness | tuple[_Smoothness, _Smoothness] = _DEFAULT_SMOOTHNESS
 
