@@ -43,7 +43,7 @@ def landmarks_in_volumes(
             f"There are {counts[0]} landmarks in the fixed and {counts[1]} in the moving volume.",
             advice="Place the same landmarks in both, in the same order.",
         )
-    pairs = [index for index in _placed(fixed_markups) if index in set(_placed(moving_markups))]
+    pairs = sorted({*_placed(fixed_markups)} & {*_placed(moving_markups)})
     if not pairs:
         raise InputError(
             "The lists of landmarks hold no pair.",

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from medseg.backend.verbs_transfer import label_from_dict
 from medseg.errors import InputError
-from medseg.labels import Label, LabelTable
+from medseg.labels import LabelTable
 from medseg.mrml.label_reading import LabelReading, read_labels
 from medseg.mrml.labelmaps import label_values
 from medseg.mrml.masks import segment_names
@@ -19,7 +20,6 @@ from medseg.mrml.points import landmarks_in_volumes
 from medseg.mrml.thick import drawn_labels
 from medseg.mrml.transforms import matrix_between
 from medseg.mrml.volumes import node_name, volume_from_node
-from medseg.segmentation.seg_nrrd_labels import plain_label, with_terminology
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -124,11 +124,12 @@ def registration_inputs(nodes: RegistrationNodes, start: Start = "auto") -> Regi
         if mask is not None:
             found[name] = read_labels(mask, volume_node).labelmap
     fixed_values, names = _common_values(nodes.fixed_segmentation, nodes.moving_segmentation)
-    labels = None if nodes.moving_segmentation is None else LabelTable(_labels(nodes.moving_segmentation))
+    labels = None
     if nodes.fixed_segmentation is not None:
         reading = read_labels(nodes.fixed_segmentation, nodes.fixed)
         found["fixed_labels"] = functools.partial(_renumbered, reading, fixed_values)
     if nodes.moving_segmentation is not None:
+        labels = LabelTable(map(label_from_dict, drawn_labels(nodes.moving_segmentation)))
         found["moving_labels"] = read_labels(nodes.moving_segmentation, nodes.moving).labelmap
     if labels is not None and fixed_values and not set(fixed_values.values()) & {label.value for label in labels}:
         raise InputError(
@@ -182,17 +183,6 @@ def _renumbered(reading: LabelReading, values: Mapping[int, int]) -> Volume:
     for old, new in values.items():
         table[old] = new
     return labelmap.with_array(table[labelmap.array])
-
-
-def _labels(segmentation: Any) -> list[Label]:
-    """Return values, names, colours and codes of segments."""
-    labels = []
-    for drawn in drawn_labels(segmentation):
-        label = plain_label(drawn["value"], drawn["name"])
-        red, green, blue = drawn["color"]
-        colored = Label(label.value, label.name, (red, green, blue), label.category, label.type)
-        labels.append(with_terminology(colored, drawn["terminology"]))
-    return labels
 
 
 def _landmarks(nodes: RegistrationNodes, start: Start) -> dict[str, Any]:

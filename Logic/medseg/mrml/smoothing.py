@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from medseg.errors import InputError
-from medseg.mrml.transforms import transform_from_node, transform_to_node
+from medseg.mrml.transforms import TransformReading, read_transform_node, transform_to_node
 from medseg.mrml.volumes import node_name
 from medseg.registration import DisplacementField, SpatialTransform
 from medseg.volumes import Volume
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from medseg.backend.encoding_registration import Registered
 
 
@@ -23,24 +26,29 @@ class FieldOfNode:
 
     Attributes
     ----------
-    transform
+    reading
         All of the node's transform.
     place
         Of the field among its stages.
     """
 
-    transform: SpatialTransform
+    reading: TransformReading
     place: int
 
+    @functools.cached_property
+    def transform(self) -> SpatialTransform:
+        """All of the node's transform; a field that is kept the other way round takes a while the first time."""
+        return self.reading.transform()
+
     @property
-    def volumes(self) -> tuple[Volume, Volume, Volume]:
-        """The displacements along R, A and S in mm, (k, j, i) float32."""
+    def volumes(self) -> tuple[Callable[[], Volume], ...]:
+        """Functions that give the displacements along R, A and S in mm, (k, j, i) float32; for any thread."""
+        return tuple(functools.partial(self._along, axis) for axis in range(3))
+
+    def _along(self, axis: int) -> Volume:
         field = self.transform.stages[self.place]
         assert isinstance(field, DisplacementField)
-        right, anterior, superior = (
-            Volume(np.ascontiguousarray(field.vectors[..., axis]), field.geometry) for axis in range(3)
-        )
-        return right, anterior, superior
+        return Volume(np.ascontiguousarray(field.vectors[..., axis]), field.geometry)
 
     def with_field(self, transform: SpatialTransform) -> SpatialTransform:
         """Return the whole transform with another one in the place of the field."""
@@ -58,15 +66,15 @@ def field_of_node(node: Any) -> FieldOfNode:
     GeometryError
         When the field lies on a grid that MedSeg does not use.
     """
-    transform = transform_from_node(node)
-    places = [index for index, stage in enumerate(transform.stages) if isinstance(stage, DisplacementField)]
+    reading = read_transform_node(node)
+    places = [index for index, (part, _) in enumerate(reading.parts) if isinstance(part, DisplacementField)]
     if len(places) != 1:
         what = "no displacement field" if not places else f"{len(places)} displacement fields"
         raise InputError(
             f"The transform '{node_name(node)}' has {what}.",
             advice="Choose a grid transform, or one of a registration.",
         )
-    return FieldOfNode(transform, places[0])
+    return FieldOfNode(reading, places[0])
 
 
 def smoothed_to_node(result: Registered, source: FieldOfNode, source_node: Any, scene: Any) -> Any:

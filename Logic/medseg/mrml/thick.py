@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from medseg.mrml.display import copy_window
 from medseg.mrml.hierarchy import place_beside
@@ -14,12 +14,49 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from medseg.training.thin_thick import SliceAgreement, SliceAxis
-    from medseg.volumes import Volume
+    from medseg.volumes import Geometry, Volume
+
+Plane = Literal["axial", "sagittal", "coronal"]
+"""What a radiologist calls the plane of slices."""
 
 THIN_ROLE = "MedSegThinVolume"
 """Node reference from a thick copy to the volume that it was made of."""
 
 _TERMINOLOGY_TAG = "TerminologyEntry"
+
+_AXES: tuple[SliceAxis, ...] = ("i", "j", "k")
+
+_PLANES: dict[str, Plane] = {
+    "S": "axial",
+    "I": "axial",
+    "R": "sagittal",
+    "L": "sagittal",
+    "A": "coronal",
+    "P": "coronal",
+}
+"""The plane of slices by the letter of the direction across them."""
+
+_SAME_PIXELS = 1.02
+"""Planes whose pixels are as square as those of the best within this factor are as good (our choice)."""
+
+
+def slice_axis(geometry: Geometry, plane: Plane | Literal["auto"] = "auto") -> SliceAxis:
+    """Return the index axis across the slices of a plane.
+
+    "auto" is the plane that the volume was scanned in. Scanners make square pixels, whatever lies between two slices,
+    so it is the axis across the squarest ones; where several are as square, it is k, across the slices as scanners
+    store them. So the slices of a sagittal series stay sagittal, also when a file has them along i.
+    """
+    if plane != "auto":
+        return _AXES[[_PLANES[letter] for letter in geometry.orientation].index(plane)]
+    stretch = [_stretch(geometry, axis) for axis in range(3)]
+    best = min(stretch)
+    return "k" if stretch[2] <= best * _SAME_PIXELS else _AXES[stretch.index(best)]
+
+
+def slice_plane(geometry: Geometry, axis: SliceAxis) -> Plane:
+    """Return the plane that the slices along an index axis lie in; of an oblique volume the nearest."""
+    return _PLANES[geometry.orientation[_AXES.index(axis)]]
 
 
 def make_thick_copy(scene: Any, volume_node: Any, thickness_mm: float, axis: SliceAxis = "k") -> Any:
@@ -62,7 +99,7 @@ def add_thick_copy(scene: Any, thick: Volume, volume_node: Any, axis: SliceAxis 
     vtkMRMLScalarVolumeNode
         As :func:`make_thick_copy` has it, with a reference :data:`THIN_ROLE` to the volume.
     """
-    thickness = thick.geometry.spacing["ijk".index(axis)]
+    thickness = thick.geometry.spacing[_AXES.index(axis)]
     node = volume_to_node(thick, scene, name=f"{node_name(volume_node)} thick {thickness:.3g} mm")
     node.SetAndObserveTransformNodeID(volume_node.GetTransformNodeID())
     copy_window(volume_node, node)
@@ -161,3 +198,9 @@ def agreement_to_table(
         node.EndModify(modified)
     place_beside(node, volume_node)
     return node
+
+
+def _stretch(geometry: Geometry, axis: int) -> float:
+    """Return how much longer than broad the pixels of the slices along an axis are, from 1 on."""
+    sides = [step for index, step in enumerate(geometry.spacing) if index != axis]
+    return max(sides) / min(sides)

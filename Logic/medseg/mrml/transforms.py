@@ -14,6 +14,7 @@ Outside its grid Slicer continues a field with the nearest displacement, ITK and
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -139,11 +140,46 @@ def check_output(node: Any, scene: Any, *, linear: bool, fixed_node: Any = None)
         above = above.GetParentTransformNode()
 
 
+@dataclass(frozen=True)
+class TransformReading:
+    """What was read of a transform node on the main thread; :meth:`transform` may run in any.
+
+    Attributes
+    ----------
+    parts
+        4x4 matrices and fields in the order in which points pass them, and whether Slicer keeps each the other way
+        round.
+    """
+
+    parts: tuple[tuple[np.ndarray | DisplacementField, bool], ...]
+
+    def transform(self) -> SpatialTransform:
+        """Return the transform; a field that is to be inverted takes a while, up to minutes for a large one."""
+        transform = SpatialTransform()
+        for part, is_inverted in self.parts:
+            found = SpatialTransform((part,))
+            if is_inverted and isinstance(part, DisplacementField):
+                found, _ = found.inverse(part.geometry)
+            transform = transform.then(found)
+        return transform
+
+
 def transform_from_node(node: Any) -> SpatialTransform:
     """Return the transform from the parent of a transform node to it, without the transforms above it.
 
     A field that Slicer keeps the other way round (as that of a node that was inverted) is inverted on its own grid, as
-    :meth:`~medseg.registration.SpatialTransform.inverse` does it.
+    :meth:`~medseg.registration.SpatialTransform.inverse` does it, which takes too long for the main thread.
+
+    Raises
+    ------
+    MedSegError
+        As :func:`read_transform_node`.
+    """
+    return read_transform_node(node).transform()
+
+
+def read_transform_node(node: Any) -> TransformReading:
+    """Read the matrices and fields of a transform node, without the transforms above it.
 
     Raises
     ------
@@ -160,23 +196,19 @@ def transform_from_node(node: Any) -> SpatialTransform:
 
     parts = vtk.vtkCollection()
     slicer.vtkMRMLTransformNode.FlattenGeneralTransform(parts, node.GetTransformFromParent())
-    transform = SpatialTransform()
+    found: list[tuple[np.ndarray | DisplacementField, bool]] = []
     for index in range(parts.GetNumberOfItems()):
         part = parts.GetItemAsObject(index)
         if part.IsA("vtkHomogeneousTransform"):
-            found = SpatialTransform((_matrix_of(part),))
+            found.append((matrix_from_vtk(part.GetMatrix()), False))
         elif part.IsA("vtkOrientedGridTransform"):
-            field = _field_of(part, node)
-            found = SpatialTransform((field,))
-            if part.GetInverseFlag():
-                found, _ = found.inverse(field.geometry)
+            found.append((_field_of(part, node), bool(part.GetInverseFlag())))
         else:
             raise InputError(
                 f"The transform '{node_name(node)}' is neither linear nor a displacement field.",
                 advice="Convert it to a grid transform in the Transforms module.",
             )
-        transform = transform.then(found)
-    return transform
+    return TransformReading(tuple(found))
 
 
 def matrix_between(volume_node: Any, transform_node: Any) -> np.ndarray:
@@ -275,15 +307,6 @@ def _grid(field: DisplacementField) -> Any:
     grid.SetInterpolationModeToLinear()
     grid.SetInverseTolerance(_INVERSE_TOLERANCE_MM)
     return grid
-
-
-def _matrix_of(transform: Any) -> np.ndarray:
-    """Return the matrix of a linear VTK transform, its inverse flag heeded."""
-    origin = np.array(transform.TransformPoint(0.0, 0.0, 0.0))
-    matrix = np.eye(4)
-    matrix[:3, :3] = np.stack([np.array(transform.TransformPoint(*axis)) - origin for axis in np.eye(3)], axis=1)
-    matrix[:3, 3] = origin
-    return matrix
 
 
 def _field_of(grid: Any, node: Any) -> DisplacementField:

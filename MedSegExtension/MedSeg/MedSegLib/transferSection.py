@@ -14,10 +14,10 @@ from medseg.errors import InputError, MedSegError
 from MedSegLib.background import BackgroundTask
 from MedSegLib.jobRun import JobRun, Outcome
 from MedSegLib.jobSection import JobSection, Services
-from MedSegLib.slicePlane import planeAlong, sliceAxis, thickSlices
 
 if TYPE_CHECKING:
     from medseg.backend import WorkerClient
+    from medseg.mrml.thick import Plane
     from medseg.segmentation import SegmentationResult
     from medseg.training.thin_thick import SliceAxis
     from medseg.volumes import Volume
@@ -165,6 +165,7 @@ class TransferSection(JobSection):
     def onMakeButton(self, _checked: bool = False) -> None:
         """Compute the thick copy in the background; it and an empty segmentation on it are shown when it is there."""
         from medseg.mrml import volume_from_node
+        from medseg.mrml.thick import slice_axis
         from medseg.training.thin_thick import thick_copy
 
         parameters = self._parameterNode
@@ -173,7 +174,7 @@ class TransferSection(JobSection):
         volumeNode, thickness = parameters.inputVolume, parameters.thickness
         try:
             volume = volume_from_node(volumeNode, copy=False)
-            axis = sliceAxis(volume.geometry, parameters.slicePlane)
+            axis = slice_axis(volume.geometry, parameters.slicePlane.value)
         except MedSegError as error:
             self.status.fail(str(error))
             return
@@ -203,7 +204,7 @@ class TransferSection(JobSection):
     def _onThickCopy(
         self, thick: Volume | None, error: Exception | None, task: BackgroundTask, volumeNode: Any, axis: SliceAxis
     ) -> None:
-        from medseg.mrml.thick import add_drawing, add_thick_copy
+        from medseg.mrml.thick import add_drawing, add_thick_copy, slice_plane
 
         if self._task is not task:  # the scene was closed meanwhile
             return
@@ -217,7 +218,7 @@ class TransferSection(JobSection):
             thickNode = add_thick_copy(slicer.mrmlScene, thick, volumeNode, axis)
             self._parameterNode.thickSegmentation = add_drawing(thickNode)
             slicer.util.setSliceViewerLayers(background=thickNode)
-            slices = thickSlices(planeAlong(thick.geometry, axis), thickness)
+            slices = _thickSlices(slice_plane(thick.geometry, axis), thickness)
             self._services.log.add(f"Thick copy: {slices}")
             sentence = _("Press Draw, add a segment for each structure, and draw on the {slices}.")
             self.status.say(sentence.format(slices=slices))
@@ -226,6 +227,7 @@ class TransferSection(JobSection):
     def _makeToolTip(self) -> str:
         """Return what the button would make, so that nobody has to find out which slices are meant."""
         from medseg.mrml import geometry_from_node
+        from medseg.mrml.thick import slice_axis, slice_plane
 
         parameters = self._parameterNode
         if parameters is None or parameters.inputVolume is None:
@@ -236,8 +238,8 @@ class TransferSection(JobSection):
             geometry = geometry_from_node(parameters.inputVolume)
         except MedSegError as error:
             return str(error)
-        plane = planeAlong(geometry, sliceAxis(geometry, parameters.slicePlane))
-        slices = thickSlices(plane, parameters.thickness)
+        plane = slice_plane(geometry, slice_axis(geometry, parameters.slicePlane.value))
+        slices = _thickSlices(plane, parameters.thickness)
         return _("Make a copy with {slices}, and an empty segmentation on it.").format(slices=slices)
 
     def _thickNode(self) -> Any:
@@ -275,3 +277,13 @@ class TransferSection(JobSection):
         if self._thickNode() is None:
             return _("The thick copy that was drawn on is not in the scene.")
         return ""
+
+
+def _thickSlices(plane: Plane, thickness: float) -> str:
+    """Return what slices of a plane and a thickness in mm are called."""
+    sentence = {
+        "axial": _("axial slices of {thickness} mm"),
+        "sagittal": _("sagittal slices of {thickness} mm"),
+        "coronal": _("coronal slices of {thickness} mm"),
+    }[plane]
+    return sentence.format(thickness=f"{thickness:.3g}")

@@ -16,7 +16,9 @@ from medseg.mrml import (
     segmentation_to_node,
     volume_from_node,
 )
+from medseg.mrml.thick import slice_axis, slice_plane
 from medseg.training.thin_thick import SliceAgreement, TransferOptions, transfer
+from medseg.volumes import Geometry
 from support.mrml import add_linear_transform_node, add_volume_node, oblique_matrix
 from support.results import result_on
 
@@ -108,3 +110,35 @@ def test_the_agreement_is_a_table(a_scene: Any) -> None:
     assert [table.GetColumnByName("Segment").GetValue(row) for row in (0, 1)] == ["Left atrium", "Label 2"]
     assert [table.GetColumnByName("Dice").GetValue(row) for row in (0, 1)] == [0.9375, 0.0]
     assert table.GetColumnByName("Last thin slice").GetValue(1) == 17
+
+
+def slices_of(orientation: str, spacing: tuple[float, float, float], plane: Any = "auto") -> tuple[str, str]:
+    """The axis across the thick slices of a volume, and the name of their plane."""
+    geometry = Geometry.from_spacing((8, 8, 8), spacing, orientation=orientation)
+    axis = slice_axis(geometry, plane)
+    return axis, slice_plane(geometry, axis)
+
+
+@pytest.mark.parametrize(
+    ("orientation", "spacing", "expected"),
+    [
+        ("LPS", (0.7, 0.7, 0.5), ("k", "axial")),  # thin CT: the pixels are larger than the distance of slices
+        ("LPS", (1.0, 1.0, 1.0), ("k", "axial")),
+        ("PSR", (0.6, 0.6, 3.0), ("k", "sagittal")),  # a sagittal series as the scanner stores it
+        ("RAS", (3.0, 0.6, 0.6), ("i", "sagittal")),  # the same, turned by a converter
+        ("LSA", (0.6, 0.6, 4.0), ("k", "coronal")),
+        ("RAS", (0.6, 4.0, 0.6), ("j", "coronal")),
+        ("PSR", (1.0, 1.0, 1.0), ("k", "sagittal")),
+        ("RAS", (5.0, 0.6, 0.7), ("i", "sagittal")),  # pixels that are not quite square
+        ("LPS", (0.7, 0.705, 0.7), ("k", "axial")),  # rounded in a file
+    ],
+)
+def test_thick_slices_lie_in_the_plane_that_was_scanned(
+    orientation: str, spacing: tuple[float, float, float], expected: tuple[str, str]
+) -> None:
+    assert slices_of(orientation, spacing) == expected
+
+
+@pytest.mark.parametrize(("plane", "axis"), [("axial", "k"), ("sagittal", "i"), ("coronal", "j")])
+def test_the_plane_may_be_chosen(plane: str, axis: str) -> None:
+    assert slices_of("RAS", (3.0, 0.6, 0.6), plane) == (axis, plane)

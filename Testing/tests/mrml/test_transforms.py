@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from medseg.errors import GeometryError, InputError
 from medseg.mrml import place_beside, volume_from_node
+from medseg.mrml.smoothing import field_of_node
 from medseg.mrml.transforms import (
     METHOD_ATTRIBUTE,
     check_output,
@@ -170,6 +171,23 @@ def test_a_transform_that_slicer_keeps_the_other_way_round_is_turned(a_scene: An
     assert apart(through(node.GetTransformToParent(), points), moved) < TOLERANCE_MM
     # The inverse of a field lies on the field's own grid, where it is linear in between.
     assert apart(transform_from_node(node).apply(moved), points) < 0.5
+
+
+def test_the_field_of_an_inverted_transform_is_inverted_only_when_it_is_asked_for(
+    a_scene: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = transform_to_node(TRANSFORMS["field and linear"], a_scene, "t")
+    node.Inverse()
+    expected = transform_from_node(node)
+    inverted = []
+    inverse = SpatialTransform.inverse
+    monkeypatch.setattr(SpatialTransform, "inverse", lambda *given: inverted.append(1) or inverse(*given))
+    source = field_of_node(node)
+    assert inverted == [], "that takes too long for the main thread, which reads the node"
+    vectors = np.stack([give().array for give in source.volumes], axis=-1)
+    assert len(inverted) == 1
+    np.testing.assert_array_equal(vectors, expected.stages[source.place].vectors)
+    np.testing.assert_array_equal(source.transform.matrix, expected.matrix)
 
 
 def the_moving_volume() -> Volume:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -185,39 +184,6 @@ def test_closing_the_scene_while_a_copy_is_computed_writes_nothing(a_drawer: Any
     a_drawer.until(lambda: a_drawer.panel._poller._functions == [], 30.0)
     assert a_drawer.nodes("vtkMRMLScalarVolumeNode") == []
     assert not a_drawer.panel.transfer.isMaking
-
-
-def slices_of(orientation: str, spacing: tuple[float, float, float], plane: str = "auto") -> tuple[str, str]:
-    """The axis across the thick slices of a volume, and the name of their plane."""
-    parameterNode, slicePlane = (sys.modules[f"MedSegLib.{name}"] for name in ("parameterNode", "slicePlane"))
-    geometry = Geometry.from_spacing((8, 8, 8), spacing, orientation=orientation)
-    axis = slicePlane.sliceAxis(geometry, parameterNode.SlicePlane(plane))
-    return axis, slicePlane.planeAlong(geometry, axis).value
-
-
-@pytest.mark.parametrize(
-    ("orientation", "spacing", "expected"),
-    [
-        ("LPS", (0.7, 0.7, 0.5), ("k", "axial")),  # thin CT: the pixels are larger than the distance of slices
-        ("LPS", (1.0, 1.0, 1.0), ("k", "axial")),
-        ("PSR", (0.6, 0.6, 3.0), ("k", "sagittal")),  # a sagittal series as the scanner stores it
-        ("RAS", (3.0, 0.6, 0.6), ("i", "sagittal")),  # the same, turned by a converter
-        ("LSA", (0.6, 0.6, 4.0), ("k", "coronal")),
-        ("RAS", (0.6, 4.0, 0.6), ("j", "coronal")),
-        ("PSR", (1.0, 1.0, 1.0), ("k", "sagittal")),
-        ("RAS", (5.0, 0.6, 0.7), ("i", "sagittal")),  # pixels that are not quite square
-        ("LPS", (0.7, 0.705, 0.7), ("k", "axial")),  # rounded in a file
-    ],
-)
-def test_thick_slices_lie_in_the_plane_that_was_scanned(
-    a_user: Any, orientation: str, spacing: tuple[float, float, float], expected: tuple[str, str]
-) -> None:
-    assert slices_of(orientation, spacing) == expected
-
-
-@pytest.mark.parametrize(("plane", "axis"), [("axial", "k"), ("sagittal", "i"), ("coronal", "j")])
-def test_the_plane_may_be_chosen(a_user: Any, plane: str, axis: str) -> None:
-    assert slices_of("RAS", (3.0, 0.6, 0.6), plane) == (axis, plane)
 
 
 def test_a_sagittal_series_is_drawn_on_and_transferred_in_its_own_plane(a_drawer: Any) -> None:
