@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import statistics
 import tracemalloc
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pydicom
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import map_coordinates
 
@@ -124,6 +125,7 @@ def test_a_slope_stays_that_slope_whatever_the_stack(
     lean: tuple[float, float],
     mixed: bool,
 ) -> None:
+    assume(sum(gaps) < 1.9 * statistics.median_low(gaps) * (len(gaps) + 1))  # else most of the series is missing
     folder = tmp_path / str(sum(1 for _ in tmp_path.iterdir()))
     axes = rotation(quaternion)
     orientation = (*axes[:, 0], *axes[:, 1])
