@@ -63,3 +63,13 @@ def write_registering_package(
         **options,
     }
     return write_package(folder, **settings).folder
+
+
+def write_small_lapirn(folder: Path) -> Path:
+    """Write the package "small-lapirn", version 1.2.3, for a smoothness of 0.7; it moves heads for no reason."""
+    return write_registering_package(
+        folder,
+        name="small-lapirn",
+        title="Small LapIRN",
+        registration=Registration("heads of a test", multiple=8, conditional=True, smoothness=0.7),
+    )

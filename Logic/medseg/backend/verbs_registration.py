@@ -31,9 +31,7 @@ OUTPUTS = ("warped", "labels", "jacobian", "checkerboard", "difference")
 LOSS = "loss"
 """What the losses of a refinement are called among the figures of a job."""
 
-_SMOOTHNESS = 0.4
 _MOST_LANDMARKS = 1000
-_DEFORMABLE = ("lapirn", "field", "model")
 
 
 @dataclass(frozen=True)
@@ -182,12 +180,13 @@ def _package(task: Task, request: RegisterRequest) -> ModelPackage | None:
 
 
 def _objective(request: RegisterRequest, fixed: Volume, moving: Volume, package: ModelPackage | None) -> Objective:
+    from medseg.networks.lapirn import DEFAULT_SMOOTHNESS
     from medseg.registration.instance import Objective, Regulariser, Similarity
 
     smoothness = request.smoothness
     if smoothness is None:
         section = None if package is None else package.registration
-        smoothness = _SMOOTHNESS if section is None else section.smoothness
+        smoothness = DEFAULT_SMOOTHNESS if section is None else section.smoothness
     if isinstance(smoothness, bool) or not isinstance(smoothness, (int, float)) or not 0 <= smoothness <= 1:
         raise InputError(f"The smoothness is {smoothness}.", advice="Give a number from 0 to 1.")
     if request.regulariser not in get_args(Regulariser):
@@ -214,14 +213,16 @@ def _options(
     package: ModelPackage | None,
 ) -> RegistrationOptions:
     from medseg.registration import RegistrationOptions
+    from medseg.registration.alignment import Metric
+    from medseg.registration.pipeline import DEFORMABLE
 
     return RegistrationOptions(
         method=request.method,  # type: ignore[arg-type] # it checks them itself
         refine=request.refine,  # type: ignore[arg-type]
         model=None if package is None else str(package.folder),
-        objective=objective if request.method in _DEFORMABLE else None,
+        objective=objective if request.method in DEFORMABLE else None,
         start=_one_of("start", request.start, ("centre", "moments")),
-        metric=_one_of("metric", request.metric, ("mutual_information", "correlation")),
+        metric=_one_of("metric", request.metric, get_args(Metric)),
         initial=_initial(request.initial),
         landmarks=landmarks if request.start_from_landmarks else None,
         spacing_mm=_spacing(request.spacing_mm),
@@ -300,5 +301,6 @@ def _pictures(
 
 def _device(request: RegisterRequest) -> str:
     from medseg.device import choose_device
+    from medseg.registration.pipeline import DEFORMABLE
 
-    return choose_device(str(request.device)).device if request.method in _DEFORMABLE else "cpu"
+    return choose_device(str(request.device)).device if request.method in DEFORMABLE else "cpu"

@@ -64,14 +64,21 @@ def transfer_verb(task: Task) -> Parcel:
         )
     names = [field.name for field in fields(TransferOptions)]
     options = make_options(TransferOptions, {name: getattr(request, name) for name in names})
-    known = {label.value: label for label in map(_label, request.labels)}
+    known = {label.value: label for label in map(label_from_dict, request.labels)}
     thin, thick_labels = task.volumes
     result = transfer(thin, thick_labels, options, progress=task.progress)
     table = LabelTable([known.get(value) or plain_label(value) for value in result.values])
     return encode_result(as_segmentation(result, table, thin, progress=task.progress))
 
 
-def _label(given: object) -> Label:
+def label_from_dict(given: object) -> Label:
+    """Return the label of a segment from its dictionary (:attr:`TransferRequest.labels`).
+
+    Raises
+    ------
+    InputError
+        When it has no value.
+    """
     from medseg.labels import Label
     from medseg.segmentation.seg_nrrd_labels import plain_label, with_terminology
 

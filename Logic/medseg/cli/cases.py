@@ -117,7 +117,7 @@ def outputs_for(option: str, text: str, cases: Sequence[Case], endings: Sequence
         )
     else:
         paths = [Path(text)]
-    _spare_inputs(paths, cases)
+    spare_inputs(paths, cases)
     check_writable(paths)
     return paths
 
@@ -131,11 +131,12 @@ def make_folder(path: Path) -> Path:
     return path
 
 
-def _spare_inputs(paths: Iterable[Path], cases: Iterable[Case]) -> None:
+def spare_inputs(paths: Iterable[Path], cases: Iterable[Case]) -> None:
+    """Raise ``InputError`` when an output would overwrite an input."""
     inputs = {given.resolve() for case in cases for given in case.paths}
     for path in paths:
         if path.resolve() in inputs:
-            raise InputError(f"{path} is both an input and an output.", advice="Choose another name for the output.")
+            raise InputError(f"{path} is both an input and an output.", advice="Choose another name or folder.")
 
 
 def check_writable(paths: Iterable[Path]) -> None:

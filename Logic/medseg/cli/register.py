@@ -151,7 +151,7 @@ def register(
         raise typer.BadParameter(
             "Give --output-transform, --output-volume, --report or another output: nothing would be kept."
         )
-    initial, network = settings.read_initial(), settings.load_network()
+    initial, network = settings.read_initial(), settings.network
     with Bar(remarks()) as bar:
         progress = bar.start(moving.name)
         pair = files.read()
@@ -160,5 +160,5 @@ def register(
             pair, options, landmarks_measure_only=landmarks_measure_only, network=network, progress=progress
         )
         with interruption_postponed():
-            write_outputs(outputs, files, pair, result, report_of(pair, result, settings.to_dict()))
+            write_outputs(outputs, files, pair, result, report_of(files, pair, result, settings.to_dict()))
     show(result, outputs.paths)

@@ -235,7 +235,7 @@ def _run(
     summary = make_folder(folder) / "summary.csv"
     check_writable([summary])
     planned = [(files, _outputs(files, folder, also)) for files in pairs]
-    network = settings.load_network()
+    network = settings.network
     with Bar(console, len(pairs)) as bar:
         for files, outputs in planned:
             progress = bar.start(files.name)
@@ -263,17 +263,14 @@ def _run(
 
 def _outputs(files: "PairFiles", folder: Path, also: Sequence[Extra]) -> "Outputs":
     """Return what is written for a pair; its folder is made when there is something to put into it."""
+    from medseg.cli.cases import Case, spare_inputs
     from medseg.cli.register_outputs import Outputs
-    from medseg.errors import InputError
 
     wanted = ["transform", "volume", "report", *(extra.value for extra in also)]
     if files.moving_labels is not None:
         wanted.append("labels")
     outputs = Outputs(**{name: folder / files.name / _FILE_NAMES[name] for name in wanted})
-    inputs = {path.resolve() for path in files.paths.values()}
-    for path in outputs.paths:
-        if path.resolve() in inputs:
-            raise InputError(f"{path} is both an input and an output.", advice="Choose another folder for the results.")
+    spare_inputs(outputs.paths, [Case(files.name, tuple(files.paths.values()))])
     return outputs
 
 
@@ -297,7 +294,7 @@ def _register(
         progress=progress.part(0.02, 0.98),
     )
     progress.update(0.98, "Writing")
-    report = report_of(pair, result, settings.to_dict())
+    report = report_of(files, pair, result, settings.to_dict())
     for path in outputs.paths:
         make_folder(path.parent)
     with interruption_postponed():
@@ -332,7 +329,7 @@ def _mean(
             settings.options,
             rounds=rounds,
             fixed_mask=None if fixed_mask is None else read_labelmap(fixed_mask),
-            network=settings.load_network(),
+            network=settings.network,
             progress=bar.start("Mean"),
         )
         with interruption_postponed():
@@ -346,10 +343,12 @@ def _mean(
 
 def _is_newest(path: Path, record: Path, inputs: Sequence[Path], made_of: dict[str, Any]) -> bool:
     """Return whether the mean that lies there was made of these inputs as they are, and of all of them."""
+    from medseg.registration.batch import changed_at
+
     try:
         known = json.loads(record.read_text(encoding="utf-8"))
         age = path.stat().st_mtime
-        return known == {**made_of, "left_out": []} and all(one.stat().st_mtime <= age for one in inputs)
+        return known == {**made_of, "left_out": []} and all(changed_at(one) <= age for one in inputs)
     except (OSError, ValueError):
         return False
 

@@ -1,6 +1,7 @@
 """The options that all commands of the registration share, and what they mean for a pair."""
 
 import dataclasses
+import functools
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -182,8 +183,9 @@ class Settings:
 
         return None if self.initial is None else read_transform(self.initial)
 
-    def load_network(self) -> "nn.Module | None":
-        """Load the network of the model, which all pairs share; ``None`` for a method without one."""
+    @functools.cached_property
+    def network(self) -> "nn.Module | None":
+        """The network of the model, loaded once for all pairs; ``None`` for a method without one."""
         if self.method is not Method.MODEL:
             return None
         from medseg.models import load_network

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from medseg.labels import LabelTable
     from medseg.registration import RegistrationResult
     from medseg.registration.pairs import Pair, PairFiles
     from medseg.registration.quality import Quality
@@ -102,6 +101,7 @@ def write_outputs(
     from medseg.volumes import write_volume
 
     grid = pair.fixed.geometry
+    board = checkerboard(pair.fixed, result.warped) if outputs.checkerboard or outputs.preview else None
     if outputs.transform is not None:
         write_transform(result.transform, outputs.transform, grid=grid)
     if outputs.inverse is not None and result.inverse is not None:
@@ -113,12 +113,12 @@ def write_outputs(
         _write_labels(warped, pair.fixed, files.moving_labels, outputs.labels)
     if outputs.jacobian is not None and result.field is not None:
         write_volume(jacobian_map(result.field, grid), outputs.jacobian)
-    if outputs.checkerboard is not None:
-        write_volume(checkerboard(pair.fixed, result.warped), outputs.checkerboard)
+    if outputs.checkerboard is not None and board is not None:
+        write_volume(board, outputs.checkerboard)
     if outputs.difference is not None:
         write_volume(difference(pair.fixed, result.warped), outputs.difference)
-    if outputs.preview is not None:
-        _draw(outputs.preview, pair, result)
+    if outputs.preview is not None and board is not None:
+        _draw(outputs.preview, pair, result, board)
     if outputs.report is not None:
         write_report(outputs.report, report)
 
@@ -126,7 +126,7 @@ def write_outputs(
 def _write_labels(labelmap: Volume, image: Volume, source: Path | None, path: Path) -> None:
     import numpy as np
 
-    from medseg.cli.run import write_result
+    from medseg.cli.run import named, write_result
     from medseg.segmentation.results import SegmentationResult
     from medseg.segmentation.statistics import measure_segments
     from medseg.version import VERSION
@@ -136,28 +136,15 @@ def _write_labels(labelmap: Volume, image: Volume, source: Path | None, path: Pa
         write_labelmap(labelmap, path)
         return
     values = [int(value) for value in np.unique(labelmap.array) if value]
-    names = _names(source, values)
+    names = named(values, source)
     small = labelmap.astype(np.uint8 if max(values, default=0) < 256 else np.uint16)
     model = {**ORIGIN, "version": VERSION}
     write_result(SegmentationResult(small, names, measure_segments(small, image, names), model=model), path)
 
 
-def _names(source: Path | None, values: Sequence[int]) -> LabelTable:
-    """Return the labels of ``values`` with the names of the segmentation that they come from."""
-    from medseg.labels import LabelTable
-    from medseg.segmentation.seg_nrrd_labels import plain_label, segment_labels
-    from medseg.volumes.folders import is_segmentation
-
-    known = {}
-    if source is not None and is_segmentation(source):
-        known = {label.value: label for label in segment_labels(source)}
-    return LabelTable([known.get(value) or plain_label(value) for value in values])
-
-
-def _draw(path: Path, pair: Pair, result: RegistrationResult) -> None:
+def _draw(path: Path, pair: Pair, result: RegistrationResult, board: Volume) -> None:
     from medseg.preview.registration import write_registration
     from medseg.registration import SpatialTransform
-    from medseg.registration.maps import checkerboard
 
     deformation = result.transform if result.field is None else SpatialTransform((result.field,))
     what = "the linear transform" if result.field is None else "the deformation, without the linear part before it"
@@ -165,7 +152,7 @@ def _draw(path: Path, pair: Pair, result: RegistrationResult) -> None:
         pair.fixed,
         pair.moving,
         result.warped,
-        checkerboard(pair.fixed, result.warped),
+        board,
         path,
         where=deformation.apply,
         caption=(" · ".join(figures_in_words(result.quality)), f"The grid shows {what}. Not for diagnosis."),

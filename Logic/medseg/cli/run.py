@@ -17,11 +17,12 @@ from medseg.errors import Cancelled, MedSegError
 from medseg.files import atomic_path
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from rich.console import Console
 
+    from medseg.labels import Label, LabelTable
     from medseg.models import ModelPackage
     from medseg.progress import Progress
     from medseg.segmentation import SegmentationResult, SegmentStatistics
@@ -161,6 +162,21 @@ def write_result(result: SegmentationResult, path: Path) -> None:
     from medseg.volumes import write_labelmap
 
     write_labelmap(result.labelmap, path)
+
+
+def named(values: Iterable[int], source: Path | None, table: Path | None = None) -> LabelTable:
+    """Return the labels of ``values``, with the names that the segmentation ``source`` or else the table knows."""
+    from medseg.labels import LabelTable, read_labels
+    from medseg.segmentation.seg_nrrd_labels import plain_label, segment_labels
+    from medseg.volumes.folders import is_segmentation
+
+    known: Iterable[Label] = ()
+    if source is not None and is_segmentation(source):
+        known = segment_labels(source)
+    elif table is not None:
+        known = read_labels(table)
+    by_value = {label.value: label for label in known}
+    return LabelTable([by_value.get(value) or plain_label(value) for value in values])
 
 
 def write_table(statistics: Mapping[str, Sequence[SegmentStatistics]], path: Path) -> None:

@@ -59,6 +59,6 @@ def segment(
     from medseg.cli.run import Targets, run_cases
     from medseg.models import ModelLibrary
 
-    package = ModelLibrary().find(model)
+    package = ModelLibrary().find(model, "segment")
     targets = Targets.plan(inputs, package, output=output, statistics=statistics, preview=preview)
     run_cases(targets, package, device.value)

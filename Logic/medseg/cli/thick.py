@@ -9,7 +9,6 @@ import typer
 from medseg.cli.segment import Device, DeviceOption
 
 if TYPE_CHECKING:
-    from medseg.labels import LabelTable
     from medseg.training.thin_thick import TransferResult
 
 ThinArgument = Annotated[
@@ -98,7 +97,7 @@ def transfer(
     from medseg.cli.cases import OUTPUT_ENDINGS, Case, outputs_for
     from medseg.cli.console import Bar, remarks
     from medseg.cli.failures import interruption_postponed
-    from medseg.cli.run import write_result
+    from medseg.cli.run import named, write_result
     from medseg.training.thin_thick import TransferOptions, write_agreement_csv
     from medseg.training.thin_thick import transfer as run
     from medseg.training.thin_thick.result import as_segmentation
@@ -112,26 +111,12 @@ def transfer(
         progress = bar.start(volume.name)
         thin, drawn = read_volume(volume), read_labelmap(labels)
         result = run(thin, drawn, options, progress=progress)
-        segmentation = as_segmentation(result, _names(labels, names, result.values), thin)
+        segmentation = as_segmentation(result, named(result.values, labels, names), thin)
         with interruption_postponed():
             write_result(segmentation, target)
             for path in tables:
                 write_agreement_csv(path, result.agreement)
     _report(result, segmentation.notices, [target, *tables])
-
-
-def _names(path: Path, table: Path | None, values: tuple[int, ...]) -> "LabelTable":
-    """Return the labels of ``values``, with the names that the segmentation or the table knows."""
-    from medseg.labels import LabelTable, read_labels
-    from medseg.segmentation.seg_nrrd_labels import plain_label, segment_labels
-    from medseg.volumes.folders import is_segmentation
-
-    if is_segmentation(path):
-        known = list(segment_labels(path))
-    else:
-        known = list(read_labels(table)) if table is not None else []
-    by_value = {label.value: label for label in known}
-    return LabelTable([by_value.get(value) or plain_label(value) for value in values])
 
 
 def _report(result: "TransferResult", notices: list[str], written: list[Path]) -> None:

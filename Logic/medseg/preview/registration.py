@@ -78,12 +78,13 @@ def write_registration(
             "The warped volume does not lie on the fixed volume's grid.", advice="Resample it onto that grid first."
         )
     untouched, covered = _by_the_world(moving, fixed.geometry)
-    windows = (display_window(fixed), display_window(moving), display_window(moving), (0.0, 1.0), display_window(fixed))
-    upright = [volume.reorient("LPS") for volume in (fixed, untouched, warped, checkerboard, fixed)]
+    of_fixed, of_moving = display_window(fixed), display_window(moving)
+    windows = (of_fixed, of_moving, of_moving, (0.0, 1.0), of_fixed)
+    upright = [volume.reorient("LPS") for volume in (fixed, untouched, warped, checkerboard)]
     geometry = upright[0].geometry
     slices, rows, columns = geometry.shape
     middle = (slices // 2, rows // 2, columns // 2)
-    shown = [slices_at(volume, volume, middle) for volume in upright]
+    shown = [slices_at(volume, volume, middle) for volume in (*upright, upright[0])]
     lines = [line for text in caption for line in textwrap.wrap(text, _LETTERS)]
     figure, panes = _page(shown[0], len(lines))
     for row in range(3):

@@ -103,12 +103,12 @@ def register_pair(
     return dataclasses.replace(result, quality=quality)
 
 
-def report_of(pair: Pair, result: RegistrationResult, settings: Mapping[str, Any]) -> dict[str, Any]:
+def report_of(files: PairFiles, pair: Pair, result: RegistrationResult, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the report of a registration, for :func:`medseg.registration.write_report`.
 
-    ``method``, ``settings``, ``quality`` (:meth:`~medseg.registration.Quality.to_dict`), ``inverse_consistency`` (of
-    the written inverse, else ``None``), ``matrix`` (linear part, 4x4, RAS mm), ``start`` (what the deformation began
-    with), ``losses``, ``seconds`` and their sum, ``notices``, ``version``.
+    ``files`` (by their column), ``method``, ``settings``, ``quality`` (:meth:`~medseg.registration.Quality.to_dict`),
+    ``inverse_consistency`` (of the written inverse, else ``None``), ``matrix`` (linear part, 4x4, RAS mm), ``start``
+    (what the deformation began with), ``losses``, ``seconds`` and their sum, ``notices``, ``version``.
     """
     consistency = None
     if result.inverse is not None:
@@ -117,6 +117,7 @@ def report_of(pair: Pair, result: RegistrationResult, settings: Mapping[str, Any
     return {
         "version": VERSION,
         "name": pair.name,
+        "files": _told(files),
         "method": settings.get("method"),
         "settings": dict(settings),
         "quality": result.quality.to_dict(),
@@ -140,19 +141,26 @@ def finished_report(
 ) -> dict[str, Any] | None:
     """Return the report of a pair that need not be registered again, else ``None``.
 
-    That is one whose report was written with the same settings after its inputs changed last, and whose outputs are
-    all there.
+    That is one whose report was written of the same files with the same settings, after these files changed last, and
+    whose outputs are all there.
     """
     try:
         written = path.stat().st_mtime
         report = json.loads(path.read_text(encoding="utf-8"))
-        newest = max(_newest(one) for one in files.paths.values())
+        newest = max(changed_at(one) for one in files.paths.values())
     except (OSError, ValueError):
         return None
     if not isinstance(report, dict) or not all(output.is_file() for output in outputs):
         return None
-    same = report.get("settings") == json.loads(json.dumps(dict(settings)))
+    same = report.get("files") == _told(files) and report.get("settings") == json.loads(json.dumps(dict(settings)))
     return report if same and newest <= written else None
+
+
+def changed_at(path: Path) -> float:
+    """Return when a file, or a folder or any file in it, changed last, as ``st_mtime``."""
+    if not path.is_dir():
+        return path.stat().st_mtime
+    return max(one.stat().st_mtime for one in (path, *path.iterdir()))
 
 
 def write_summary(path: Path, outcomes: Sequence[Outcome]) -> None:
@@ -184,8 +192,5 @@ def _found(report: Mapping[str, Any], place: Sequence[str]) -> float:
     return float(value) if isinstance(value, (int, float)) else math.nan
 
 
-def _newest(path: Path) -> float:
-    """Return when a file, or a folder or any file in it, changed last."""
-    if not path.is_dir():
-        return path.stat().st_mtime
-    return max(one.stat().st_mtime for one in (path, *path.iterdir()))
+def _told(files: PairFiles) -> dict[str, str]:
+    return {column: str(path.resolve()) for column, path in files.paths.items()}

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from medseg.volumes import Volume
 
 NETWORK_ITERATIONS = {"none": (0, 0, 0), "quick": (60, 30, 10), "full": (100, 60, 30)}
+"""Of the weights of a network with three levels, the coarsest first; see :func:`_of_levels` for others."""
 FIELD_ITERATIONS = {"none": (0, 0, 0), "quick": (40, 30, 15), "full": (100, 80, 60)}
 FRESH = "fresh weights"
 
@@ -40,7 +41,7 @@ _LEAST_SPACING, _MOST_VOXELS = 1.5, 96**3
 _MOST_VOXELS_OF_A_PASS = 128**3
 """The same for one pass of a network without refinement, which keeps less in memory."""
 _MULTIPLE = 16
-"""Sizes of the working grid: LapIRN takes multiples of 8, one of them larger."""
+"""Sizes of the working grid: LapIRN with three levels takes multiples of 8, one of them larger."""
 _LITE = 4
 """Start channels of the LapIRN that two cores can train on a pair."""
 _COARSER = 1.1
@@ -169,7 +170,9 @@ def _by_model(task: _Task, package: ModelPackage, network: nn.Module | None) -> 
             " refinement only."
         )
     spacing, notice = _spacing_for(package, task.fixed, options)
-    pair = task.pair(spacing, math.lcm(network.multiple, _MULTIPLE), device, package.preprocessing)
+    # One size of LapIRN's grid must be larger than its multiple.
+    multiple = network.multiple * (2 if isinstance(network, ConditionalLapIRN) else 1)
+    pair = task.pair(spacing, math.lcm(multiple, _MULTIPLE), device, package.preprocessing)
     with _a_loss_that_is_a_number():
         found = _refined(network, pair, objective, options, task.progress)
     start = f"trained weights of {package.title} version {package.version}"
@@ -192,13 +195,21 @@ def _refined(
             advice="Refine the field instead (refine_by 'auto' or 'field').",
         )
     if by_weights and isinstance(network, ConditionalLapIRN):
-        counts = NETWORK_ITERATIONS[options.refine]
+        counts = _of_levels(NETWORK_ITERATIONS[options.refine], network.levels)
         return refine_network(
             network, pair, objective, iterations=counts, learning_rate=TRAINED_RATE, progress=progress
         )
     with torch.no_grad():
         first = network(pair.fixed, pair.moving, objective.smoothness)
     return refine_field(first, pair, objective, iterations=FIELD_ITERATIONS[options.refine], progress=progress)
+
+
+def _of_levels(counts: tuple[int, ...], levels: int) -> tuple[int, ...]:
+    """Return the iterations of so many levels: the finest keep theirs, further coarse ones have those of the coarsest.
+
+    The paper has three levels; the rest is our choice.
+    """
+    return counts[:1] * (levels - len(counts)) + counts[-levels:]
 
 
 @contextlib.contextmanager

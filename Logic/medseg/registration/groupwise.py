@@ -54,7 +54,8 @@ def mean_image(
     Parameters
     ----------
     readers
-        Each gives a volume; they are called once in every round, so that one volume is held at a time.
+        Each gives a volume. The first is kept; the others are read in every round, so that one of them is held at a
+        time.
     options
         How to register the second volume to the first, both as they are.
     rounds
@@ -87,7 +88,7 @@ def mean_image(
                 heap.add(first, SpatialTransform())
                 continue
             try:
-                volume = read()
+                volume = first if place == 0 else read()
                 chosen = options(reference, volume)
                 if number == 0 and chosen.method != "rigid":
                     chosen = dataclasses.replace(chosen, method="affine", model=None)
@@ -120,8 +121,7 @@ class _Heap:
 
     def add(self, volume: Volume, transform: SpatialTransform) -> None:
         grid = self._first.geometry
-        everywhere = volume.with_array(np.ones(volume.shape, np.uint8))
-        covered = transform.resample(everywhere, grid, "nearest").array > 0
+        covered = transform.coverage(volume, grid)
         values: Any = transform.resample(volume, grid).array
         if self._range is not None and (own := _range_of(volume)) is not None:
             scale = (self._range[1] - self._range[0]) / (own[1] - own[0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -134,12 +134,14 @@ def warp_labels(
     if rule != "linear":
         raise InputError(f"There is no rule '{rule}' to warp labels.", advice="Choose nearest or linear.")
     found = np.zeros(target.shape, labels.array.dtype)
+    # ITK moves the points, which is quicker.
+    way = transform.to_sitk()  # with a copy of its fields, so not for each slab
     slices, rows, columns = target.shape
     step = max(_POINTS // (rows * columns), 1)
     for start in range(0, slices, step):
         stop = min(start + step, slices)
         slab = target.cropped((start, 0, 0), (stop, rows, columns))
-        found[start:stop] = _largest_share(labels.array, labels.geometry.ras_to_ijk_points(_moved(slab, transform)))
+        found[start:stop] = _largest_share(labels.array, labels.geometry.ras_to_ijk_points(_moved(slab, way)))
     return Volume(found, target, name=labels.name, modality=labels.modality)
 
 
@@ -164,14 +166,12 @@ def _scaled(array: np.ndarray) -> np.ndarray:
     return np.nan_to_num(scaled, nan=0.0).astype(np.float32)
 
 
-def _moved(grid: Geometry, transform: SpatialTransform) -> np.ndarray:
-    """Return where the voxels (k, j, i) of a grid go, (k, j, i, 3) RAS mm; ITK does it, which is quicker."""
+def _moved(grid: Geometry, transform: Any) -> np.ndarray:
+    """Return where a SimpleITK transform takes the voxels (k, j, i) of a grid, (k, j, i, 3) RAS mm."""
     import SimpleITK as sitk
 
     spacing, origin, direction = grid.to_lps()
-    image = sitk.TransformToDisplacementField(
-        transform.to_sitk(), sitk.sitkVectorFloat64, grid.size, origin, spacing, direction
-    )
+    image = sitk.TransformToDisplacementField(transform, sitk.sitkVectorFloat64, grid.size, origin, spacing, direction)
     k, j, i = np.meshgrid(*(np.arange(size) for size in grid.shape), indexing="ij")
     points = grid.ijk_to_ras_points(np.stack([i, j, k], axis=-1).astype(np.float64))
     return np.asarray(points + sitk.GetArrayFromImage(image) * [-1.0, -1.0, 1.0])

@@ -7,8 +7,6 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
 from medseg.errors import InputError
 from medseg.progress import NO_PROGRESS, Progress
 from medseg.registration.alignment import AlignmentOptions, align, from_landmarks
@@ -19,6 +17,7 @@ from medseg.registration.transform import SpatialTransform
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import numpy as np
     from torch import nn
 
     from medseg.registration.alignment import Metric, Start
@@ -263,10 +262,9 @@ def _measured(
     given: _Given, transform: SpatialTransform, warped: Volume, deformation: DisplacementField | None
 ) -> Quality:
     fixed, moving, landmarks = given.fixed, given.moving, given.options.landmarks
-    everywhere = moving.with_array(np.ones(moving.shape, np.uint8))
     untouched = moving.resample(fixed.geometry, fill=float(moving.array.min()))
-    before = likeness(fixed, untouched, everywhere.resample(fixed.geometry, interpolation="nearest").array > 0)
-    after = likeness(fixed, warped, transform.resample(everywhere, fixed.geometry, "nearest").array > 0)
+    before = likeness(fixed, untouched, SpatialTransform().coverage(moving, fixed.geometry))
+    after = likeness(fixed, warped, transform.coverage(moving, fixed.geometry))
     labels = {}
     if given.fixed_labels is not None and given.moving_labels is not None:
         grid = given.fixed_labels.geometry

@@ -153,6 +153,11 @@ class SpatialTransform:
 
         return resample(moving, target, interpolation, fill, transform=self.to_sitk())
 
+    def coverage(self, moving: Volume, target: Geometry) -> np.ndarray:
+        """Return for each voxel (k, j, i) of a grid in the space of the fixed volume whether ``moving`` reaches it."""
+        everywhere = moving.with_array(np.ones(moving.shape, np.uint8))
+        return np.asarray(self.resample(everywhere, target, "nearest").array > 0)
+
     def on_grid(self, geometry: Geometry) -> DisplacementField:
         """Return the whole transform as one field on ``geometry``; between its voxels that is an approximation."""
         vectors = np.empty((*geometry.shape, 3), np.float32)

@@ -92,8 +92,7 @@ def working_pair(
     inner = inner.with_spacing(steps)
     before = [(-size % multiple) // 2 for size in inner.shape]
     after = [-size % multiple - low for size, low in zip(inner.shape, before, strict=True)]
-    covered = moving.with_array(np.ones(moving.shape, np.uint8))
-    seen = alignment.resample(covered, inner, "nearest").array > 0
+    seen = alignment.coverage(moving, inner)
     if fixed_mask is not None:
         marked = fixed_mask.with_array((fixed_mask.array > 0).astype(np.uint8)).resample(inner, interpolation="nearest")
         seen &= marked.array > 0

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from medseg.labels import LabelTable
     from medseg.training.evaluation import CaseResult, Spread
     from medseg.training.recipe import Recipe
+    from medseg.training.tasks import AnyRecipe
 
 _WORST_CASES = 3
 
@@ -39,19 +40,11 @@ def training_card(
     epochs
         How far a run has come that was not finished.
     """
-    settings, about = recipe.optimisation, recipe.package
-    lines = [
-        "## Training",
-        "",
-        f"Data: {about.data_sources.strip().rstrip('.')}.",
-        f"{trained_on} cases, {settings.epochs} epochs of {settings.steps_per_epoch} steps, seed {recipe.seed}.",
-    ]
-    if epochs is not None:
-        lines.append(f"The run was not finished: these are the weights after {epochs} epochs.")
-    if recipe.start_from is not None:
-        lines.append("The run started from the weights of an earlier stage.")
+    settings = recipe.optimisation
+    how = [f"{trained_on} cases, {settings.epochs} epochs of {settings.steps_per_epoch} steps, seed {recipe.seed}."]
+    lines = []
     if kept_aside:
-        names = f": {', '.join(kept_aside)}" if about.case_names else ""
+        names = f": {', '.join(kept_aside)}" if recipe.package.case_names else ""
         lines.append(f"{len(kept_aside)} cases were kept aside and never trained on{names}.")
     if results:
         lines += _accuracy(recipe, labels, results)
@@ -65,6 +58,24 @@ def training_card(
         lines += ["", "These weights have not been measured on cases that they were not trained on."]
     if picture:
         lines += ["", f"![A case kept aside]({picture})"]
+    return card_of(recipe, how, lines, epochs=epochs)
+
+
+def card_of(recipe: AnyRecipe, how: Sequence[str], found: Sequence[str], *, epochs: int | None) -> str:
+    """Return the card of a recipe of any task: the data, ``how`` it was trained, what was ``found``, and its limits.
+
+    Parameters
+    ----------
+    epochs
+        How far a run has come that was not finished.
+    """
+    about = recipe.package
+    lines = ["## Training", "", f"Data: {about.data_sources.strip().rstrip('.')}.", *how]
+    if epochs is not None:
+        lines.append(f"The run was not finished: these are the weights after {epochs} epochs.")
+    if recipe.start_from is not None:
+        lines.append("The run started from the weights of an earlier stage.")
+    lines += found
     if about.limits:
         lines += ["", "## Limits", "", about.limits.strip()]
     return "\n".join(lines)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 import shutil
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from medseg.errors import InputError, MedSegError, ModelError, RecipeError, TrainingError
+from medseg.errors import InputError, ModelError, RecipeError, TrainingError
 from medseg.files import atomic_path, write_error
 from medseg.labels import Label, LabelTable
 from medseg.labels.codes import ANATOMICAL_STRUCTURE
@@ -24,10 +25,11 @@ from medseg.training.card import training_card
 from medseg.training.evaluation import figures, mean_of_means
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from medseg.training.evaluation import CaseResult
     from medseg.training.recipe import Recipe
+    from medseg.training.tasks import AnyRecipe
 
 PICTURE = "preview.png"
 """The picture of a package, beside its card."""
@@ -67,33 +69,19 @@ def export_package(
         When the weights are not finite.
     """
     about = recipe.package
-    weights = network.state_dict()
-    if not all_finite(weights.values()):
-        raise TrainingError("The weights are not finite; no package was written.", advice=START_ANOTHER)
-    write_package(
+    write_trained(
+        network,
+        recipe,
+        labels,
         folder,
-        name=about.name,
-        title=about.title,
-        description=about.description,
-        version=about.version,
-        license=about.license,
         inputs=[InputSlot(one.name, one.modality, one.description, about.minimum_slices) for one in about.slots],
-        labels=labels,
-        network_target=recipe.network.target,
-        network_arguments=recipe.network.arguments,
         preprocessing=preprocessing_of(recipe),
         window=recipe.window.build(),
-        state_dict=weights,
         postprocessing=Postprocessing(about.largest_component, about.fill_holes),
         instances=about.instances.build() if about.instances else None,
         slice_spacing_range=slice_spacings_of(recipe, spacings),
         measured=measured,
         metrics=metrics_of(results, labels) or earlier,
-        anatomy=about.anatomy,
-        authors=about.authors,
-        copyright=about.copyright,
-        citation=about.citation,
-        data_source=about.data_sources,
         card=training_card(
             recipe,
             labels,
@@ -104,13 +92,50 @@ def export_package(
             picture=PICTURE if picture else None,
             epochs=epochs,
         ),
-        half=True,
-        overwrite=True,
     )
     if picture:
         with atomic_path(folder / "docs" / PICTURE) as path:
             shutil.copyfile(picture, path)
     return folder
+
+
+def write_trained(network: nn.Module, recipe: AnyRecipe, labels: LabelTable, folder: Path, **task: Any) -> None:
+    """Write what a recipe of any task says of its package, with the weights as float16.
+
+    Parameters
+    ----------
+    task
+        What :func:`medseg.models.write_package` takes besides.
+
+    Raises
+    ------
+    TrainingError
+        When the weights are not finite.
+    """
+    about = recipe.package
+    weights = network.state_dict()
+    if not all_finite(weights.values()):
+        raise TrainingError("The weights are not finite; no package was written.", advice=START_ANOTHER)
+    write_package(
+        folder,
+        name=about.name,
+        title=about.title,
+        description=about.description,
+        version=about.version,
+        license=about.license,
+        labels=labels,
+        network_target=recipe.network.target,
+        network_arguments=recipe.network.arguments,
+        state_dict=weights,
+        anatomy=about.anatomy,
+        authors=about.authors,
+        copyright=about.copyright,
+        citation=about.citation,
+        data_source=about.data_sources,
+        half=True,
+        overwrite=True,
+        **task,
+    )
 
 
 def check_package(recipe: Recipe, path: Path) -> None:
@@ -130,25 +155,32 @@ def check_package(recipe: Recipe, path: Path) -> None:
     # Which labels there are is not known yet, and so not how many channels the network has.
     arguments = {name: value for name, value in recipe.network.arguments.items() if name != "out_channels"}
     network = recipe.network.model_copy(update={"arguments": arguments})
+    with trial_package(path) as folder:
+        labels = LabelTable(
+            Label(value, f"label {value}", (0, 0, 0), ANATOMICAL_STRUCTURE, ANATOMICAL_STRUCTURE) for value in values
+        )
+        export_package(nn.Module(), recipe.model_copy(update={"network": network}), labels, folder)
+
+
+@contextlib.contextmanager
+def trial_package(recipe: Path) -> Iterator[Path]:
+    """Give the folder of a package that is written as a trial, and gone afterwards.
+
+    Raises
+    ------
+    RecipeError
+        When :mod:`medseg.models` refuses the package that the recipe leads to.
+    """
     with tempfile.TemporaryDirectory(prefix="medseg-") as folder:
         try:
-            labels = LabelTable(
-                Label(value, f"label {value}", (0, 0, 0), ANATOMICAL_STRUCTURE, ANATOMICAL_STRUCTURE)
-                for value in values
-            )
-            trial = recipe.model_copy(update={"network": network})
-            export_package(nn.Module(), trial, labels, Path(folder, "package"))
+            yield Path(folder, "package")
         except (InputError, ModelError) as error:
-            raise refused_package(path, folder, error) from error
-
-
-def refused_package(recipe: Path, folder: str, error: MedSegError) -> RecipeError:
-    """Return the error for a recipe whose trial package in ``folder`` was refused."""
-    where = rf"(( in 'medseg')? in configs/\w+\.json of the | \()?model package {re.escape(folder)}\S*"
-    return RecipeError(
-        f"The recipe {recipe} leads to a model package that MedSeg would not take: {re.sub(where, '', error.message)}",
-        advice="Correct it and start again; the texts of a package have a greatest length.",
-    )
+            where = rf"(( in 'medseg')? in configs/\w+\.json of the | \()?model package {re.escape(folder)}\S*"
+            raise RecipeError(
+                f"The recipe {recipe} leads to a model package that MedSeg would not take:"
+                f" {re.sub(where, '', error.message)}",
+                advice="Correct it and start again; the texts of a package have a greatest length.",
+            ) from error
 
 
 def slice_spacings_of(recipe: Recipe, spacings: Sequence[tuple[float, float, float]]) -> tuple[float, float] | None:

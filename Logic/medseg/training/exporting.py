@@ -17,7 +17,7 @@ from medseg.training.export import export_package, place_package
 from medseg.training.fitting import CHECKPOINT
 from medseg.training.registration.export import export_registration_package
 from medseg.training.registration.recipe import RegistrationRecipe
-from medseg.training.setup import LABELS, stored_recipe
+from medseg.training.setup import LABELS, SPLIT, stored_recipe
 
 if TYPE_CHECKING:
     from typing import Any
@@ -92,7 +92,7 @@ def _checkpoint(output: Path) -> dict[str, Any] | None:
 
 def _split(output: Path) -> tuple[list[str], list[str]]:
     try:
-        split = json.loads((output / "split.json").read_text(encoding="utf-8"))
+        split = json.loads((output / SPLIT).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return [], []
     return list(split["training"]), list(split["validation"])

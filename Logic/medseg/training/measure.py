@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from medseg.progress import Progress
+    from medseg.volumes import Geometry
 
 _LOG = logging.getLogger(__name__)
 
@@ -80,8 +81,31 @@ def _awaited(process: subprocess.Popen[str], progress: Progress) -> str:
     return ""
 
 
+def tell_cost(seconds: float, memory: int, geometry: Geometry) -> None:
+    """Print the line of JSON that :func:`measured_apart` reads.
+
+    Parameters
+    ----------
+    seconds
+        Of a run without imports.
+    memory
+        Peak of memory in bytes before the run, with the model loaded; what is told is how far it has risen, in MB.
+    geometry
+        Of what was run on.
+    """
+    from medseg.device import peak_memory
+
+    line = {
+        "seconds": float(f"{seconds:.2g}"),
+        "memory_mb": round((peak_memory() - memory) / 1e6),
+        "size": geometry.size,
+        "spacing": geometry.spacing,
+    }
+    sys.stdout.write(json.dumps(line) + "\n")
+
+
 def main(arguments: list[str]) -> None:
-    """Print one line of JSON: seconds of a run without imports, peak memory above the loaded model in MB."""
+    """Segment the volumes once and tell what it cost."""
     from medseg.device import peak_memory
     from medseg.models import load_network
     from medseg.segmentation import SegmentOptions, segment
@@ -93,14 +117,7 @@ def main(arguments: list[str]) -> None:
     network = load_network(package)
     memory, start = peak_memory(), time.perf_counter()
     result = segment(images, package, SegmentOptions(device="cpu"), network=network)
-    seconds = time.perf_counter() - start - result.timings.get("imports", 0.0)
-    line = {
-        "seconds": float(f"{seconds:.2g}"),
-        "memory_mb": round((peak_memory() - memory) / 1e6),
-        "size": images[0].geometry.size,
-        "spacing": images[0].geometry.spacing,
-    }
-    sys.stdout.write(json.dumps(line) + "\n")
+    tell_cost(time.perf_counter() - start - result.timings.get("imports", 0.0), memory, images[0].geometry)
 
 
 if __name__ == "__main__":

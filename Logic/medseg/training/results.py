@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 
     from medseg.training.evaluation import CaseResult, StructureFigures
 
+RESULTS = "evaluation.csv"
+"""The figures of what was kept aside, in the output folder."""
+
 
 @dataclass(frozen=True)
 class TrainingResult:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import logging
@@ -21,7 +22,7 @@ from medseg.training.instances import check_instances_exist
 from medseg.training.tasks import recipe_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from torch import nn
@@ -37,6 +38,9 @@ LARGEST_CLASS = 255
 STAMP, RECIPE_TEXT, LABELS = "recipe.json", "recipe.yaml", "labels.csv"
 """What is kept of the recipe in the output folder: as it was understood, as it was written, and its label table."""
 
+SPLIT = "split.json"
+"""Beside it: which cases are trained on and which are kept aside."""
+
 
 def labels_of(recipe_path: Path, recipe: Recipe) -> LabelTable:
     """Return the recipe's label table.
@@ -46,10 +50,7 @@ def labels_of(recipe_path: Path, recipe: Recipe) -> LabelTable:
     RecipeError
         When it cannot be read, holds values that are too large, or lacks labels that the recipe names.
     """
-    try:
-        labels = read_labels(recipe_path.parent / recipe.labels)
-    except MedSegError as error:
-        raise RecipeError(f"The recipe's label table cannot be used: {error.message}", advice=error.advice) from error
+    labels = label_table(recipe_path.parent / recipe.labels)
     if labels.values[-1] > LARGEST_CLASS:
         raise RecipeError(
             f"The label table holds the value {labels.values[-1]}, and training takes values up to {LARGEST_CLASS}.",
@@ -69,6 +70,20 @@ def labels_of(recipe_path: Path, recipe: Recipe) -> LabelTable:
     return labels
 
 
+def label_table(path: Path) -> LabelTable:
+    """Return the label table that a recipe names.
+
+    Raises
+    ------
+    RecipeError
+        When it cannot be read.
+    """
+    try:
+        return read_labels(path)
+    except MedSegError as error:
+        raise RecipeError(f"The recipe's label table cannot be used: {error.message}", advice=error.advice) from error
+
+
 def new_network(recipe_path: Path, recipe: Recipe, labels: LabelTable) -> nn.Module:
     """Return the recipe's network with its first weights, which depend on the seed alone.
 
@@ -77,7 +92,6 @@ def new_network(recipe_path: Path, recipe: Recipe, labels: LabelTable) -> nn.Mod
     RecipeError
         When it cannot be built, does not fit the labels, or ``start_from`` does not fit it.
     """
-    lightning.seed_everything(recipe.seed, workers=True, verbose=False)
     expected = labels.values[-1] + 1
     for key, wanted, why in (
         ("out_channels", expected, "output channels, but the label table needs {} (with background)"),
@@ -88,13 +102,25 @@ def new_network(recipe_path: Path, recipe: Recipe, labels: LabelTable) -> nn.Mod
             raise RecipeError(
                 f"The network has {declared} {why.format(wanted)}.", advice=f"Set network.arguments.{key} accordingly."
             )
-    try:
-        network = build_network(recipe.network.target, recipe.network.arguments)
-    except ModelError as error:
-        raise RecipeError(error.message, advice="Correct network.target and network.arguments.") from error
+    network = seeded_network(recipe)
     if recipe.start_from is not None:
         load_start(network, recipe_path.parent / recipe.start_from)
     return network
+
+
+def seeded_network(recipe: AnyRecipe) -> nn.Module:
+    """Return the network of a recipe of any task with random weights, which depend on the seed alone.
+
+    Raises
+    ------
+    RecipeError
+        When it cannot be built.
+    """
+    lightning.seed_everything(recipe.seed, workers=True, verbose=False)
+    try:
+        return build_network(recipe.network.target, recipe.network.arguments)
+    except ModelError as error:
+        raise RecipeError(error.message, advice="Correct network.target and network.arguments.") from error
 
 
 def try_network(network: nn.Module, recipe: Recipe, labels: LabelTable, device: str) -> None:
@@ -109,26 +135,14 @@ def try_network(network: nn.Module, recipe: Recipe, labels: LabelTable, device: 
     """
     size, classes = recipe.window.size, labels.values[-1] + 1
     window = " x ".join(map(str, size))
-    try:
-        with torch.random.fork_rng(), torch.no_grad():
-            batch = noise_batch(recipe, classes, device)
-            trial = copy.deepcopy(network).to(device)
-            tell_spacing(trial, batch["spacing"])
-            objective = recipe.loss.build(classes).to(device)
-            objective(objective.outputs(trial.train(), batch["image"]), batch)
-            tell_spacing(trial, batch["spacing"][:1])
-            scores = trial.eval()(batch["image"][:1])
-    except torch.cuda.OutOfMemoryError as error:
-        raise DeviceMemoryError(
-            "The GPU's memory is too small for this network and window.",
-            advice="Lower optimisation.batch_size or window.size in the recipe.",
-        ) from error
-    except (RuntimeError, ValueError, TypeError, AssertionError, IndexError, KeyError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300].rstrip(".")
-        raise RecipeError(
-            f"The network and the loss cannot work on windows of {window} voxels: {reason}.",
-            advice="Correct window.size, network.arguments or loss in the recipe.",
-        ) from error
+    with on_trial("window", f"windows of {window} voxels"):
+        batch = noise_batch(recipe, classes, device)
+        trial = copy.deepcopy(network).to(device)
+        tell_spacing(trial, batch["spacing"])
+        objective = recipe.loss.build(classes).to(device)
+        objective(objective.outputs(trial.train(), batch["image"]), batch)
+        tell_spacing(trial, batch["spacing"][:1])
+        scores = trial.eval()(batch["image"][:1])
     found = tuple((scores if isinstance(scores, torch.Tensor) else scores[0]).shape)
     if found != (1, classes, *size):
         raise RecipeError(
@@ -136,6 +150,38 @@ def try_network(network: nn.Module, recipe: Recipe, labels: LabelTable, device: 
             f" {(1, classes, *size)} is needed: a score for each of {classes} classes at each voxel.",
             advice="Correct window.size or network.arguments in the recipe.",
         )
+
+
+@contextlib.contextmanager
+def on_trial(what: str, voxels: str) -> Iterator[None]:
+    """Say in a sentence what is wrong when a network and its loss are tried on noise; no gradients, same random state.
+
+    Parameters
+    ----------
+    what, voxels
+        What they work on, by the name of the recipe's section ("window"), and in words with its size.
+
+    Raises
+    ------
+    RecipeError
+        When they do not take it.
+    DeviceMemoryError
+        When the GPU's memory is too small.
+    """
+    try:
+        with torch.random.fork_rng(), torch.no_grad():
+            yield
+    except torch.cuda.OutOfMemoryError as error:
+        raise DeviceMemoryError(
+            f"The GPU's memory is too small for this network and {what}.",
+            advice=f"Lower optimisation.batch_size or {what}.size in the recipe.",
+        ) from error
+    except (RuntimeError, ValueError, TypeError, AssertionError, IndexError, KeyError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300].rstrip(".")
+        raise RecipeError(
+            f"The network and the loss cannot work on {voxels}: {reason}.",
+            advice=f"Correct {what}.size, network.arguments or loss in the recipe.",
+        ) from error
 
 
 def checkpoint_to_resume(output: Path, recipe: AnyRecipe) -> Path | None:
@@ -171,6 +217,12 @@ def write_stamp(output: Path, recipe_path: Path, recipe: AnyRecipe, labels: Labe
     with atomic_path(output / RECIPE_TEXT) as path:
         shutil.copyfile(recipe_path, path)
     write_labels(labels, output / LABELS)
+
+
+def write_split(output: Path, training: Sequence[str], validation: Sequence[str]) -> None:
+    """Keep the names of the cases that are trained on and of those that are not."""
+    with atomic_path(output / SPLIT) as path:
+        path.write_text(json.dumps({"training": training, "validation": validation}, indent=2), encoding="utf-8")
 
 
 def stored_recipe(output: Path) -> AnyRecipe | None:

@@ -5,14 +5,12 @@ This is the way of segmentation; that of registration is :mod:`medseg.training.r
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medseg.device import choose_device
-from medseg.files import atomic_path
 from medseg.progress import NO_PROGRESS, Progress
 from medseg.training.checks import write_facts
 from medseg.training.evaluation import evaluate, figures, write_results
@@ -27,13 +25,14 @@ from medseg.training.recording import Recorder
 from medseg.training.registration.recipe import RegistrationRecipe
 from medseg.training.registration.run import RegistrationRun, train_registration
 from medseg.training.report import REPORT, RESULT_FOLDER, Report, draw, draw_picture
-from medseg.training.results import TrainingResult
+from medseg.training.results import RESULTS, TrainingResult
 from medseg.training.setup import (
     checkpoint_to_resume,
     figures_of_the_start,
     labels_of,
     new_network,
     try_network,
+    write_split,
     write_stamp,
 )
 from medseg.training.tasks import read_any_recipe
@@ -48,7 +47,7 @@ if TYPE_CHECKING:
     from medseg.training.recipe import Recipe
     from medseg.training.run_files import RunFiles
 
-SPLIT, FACTS, RESULTS = "split.json", "cases.csv", "evaluation.csv"
+FACTS = "cases.csv"
 _PREPARED, _TRAINED, _MEASURED = 0.05, 0.92, 0.98
 """Parts of the whole run, for its progress (our choice)."""
 
@@ -119,7 +118,7 @@ def _train(run: _Run, start: float, *, resume: bool, export: Path | None) -> Tra
     )
     report.facts = cases.facts
     if run.hardware.is_first:
-        _write_split(output, run.training, run.validation)
+        write_split(output, [pair.case for pair in run.training], [pair.case for pair in run.validation])
         write_facts(cases.facts, labels, output / FACTS)
         facts = {"training_cases": len(run.training), "validation_cases": len(run.validation), "device": device}
         fitting = run.progress.part(_PREPARED, _TRAINED)
@@ -197,9 +196,3 @@ def _picture(run: _Run, results: Sequence[CaseResult]) -> Path | None:
     if not (run.recipe.package.picture and results):
         return None
     return draw_picture(run.output, run.validation, run.labels, results, run.recipe.package.slots[0].modality)
-
-
-def _write_split(output: Path, training: Sequence[Pair], validation: Sequence[Pair]) -> None:
-    with atomic_path(output / SPLIT) as path:
-        split = {"training": [p.case for p in training], "validation": [p.case for p in validation]}
-        path.write_text(json.dumps(split, indent=2), encoding="utf-8")

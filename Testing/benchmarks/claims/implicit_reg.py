@@ -22,15 +22,14 @@ from torch import Tensor
 from benchmarks.claims.fitting import each_on_one_thread, mean_and_std, mean_of, seed_everything
 from benchmarks.claims.implicit_reg_toy import reaches, seconds_per_step
 from benchmarks.claims.registration_data import Kind, Pair, draw_pairs
-from benchmarks.claims.registration_fitting import Figures, figures_of, fit_on_pairs, predicted
-from benchmarks.claims.report import ClaimReport
+from benchmarks.claims.registration_fitting import KNOWN, NONE, Figures, figures_of, fit_on_pairs, predicted
+from benchmarks.claims.report import QUICK_RUN, ClaimReport
 from medseg.losses import ImplicitRegulariser, diffusion_energy, local_ncc
 from medseg.networks import VoxelMorph
 from medseg.networks.spatial import warp
 from medseg.progress import NO_PROGRESS, Progress
 
 EXPLICIT, DIFFUSION, ELASTIC = "explicit diffusion", "implicit diffusion", "implicit elastic"
-NONE, KNOWN = "no registration", "the known displacement"
 FAMILIES = (EXPLICIT, DIFFUSION, ELASTIC)
 
 MARGIN, LEARNED, OVERHEAD = 0.005, 0.01, 0.1
@@ -272,7 +271,7 @@ def report_of(
     if not has_learned(results):
         verdicts.insert(0, "Nothing is said about accuracy, since no network learned to register.")
     if setup is QUICK:
-        verdicts.insert(0, "A quick run, which says nothing about the claim.")
+        verdicts.insert(0, QUICK_RUN)
     within = [family for family, cost in costs.items() if cost < OVERHEAD]
     verdicts.append(
         "A step takes "

@@ -31,7 +31,7 @@ from benchmarks.claims.fitting import (
     seed_everything,
 )
 from benchmarks.claims.mpunet_data import FAR, NEAR, Scene, draw_pair, random_patch, read_hippocampi
-from benchmarks.claims.report import ClaimReport
+from benchmarks.claims.report import QUICK_RUN, ClaimReport
 from medseg.metrics import dice
 from medseg.networks import build_network
 from medseg.progress import NO_PROGRESS, Progress
@@ -297,7 +297,7 @@ def _report(results: Sequence[Result], setup: Setup, seeds: int, threads: int, *
                 rows.append(_row(world, rival, own, setup))
     verdicts = [attention_verdict(results)] + ([real_verdict(results)] if real else [])
     if setup == QUICK:
-        verdicts.insert(0, "A quick run, which says nothing about the claim.")
+        verdicts.insert(0, QUICK_RUN)
     notes = [
         (
             f"Mean ± standard deviation of {seeds} seed{'s' if seeds > 1 else ''}; {threads} network"

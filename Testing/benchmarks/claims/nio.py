@@ -20,8 +20,10 @@ from torch import Tensor
 
 from benchmarks.claims.fitting import each_on_one_thread, mean_and_std, mean_of, parameters_of, seed_everything
 from benchmarks.claims.registration_data import A, B, Kind, Pair, draw_pairs
+from benchmarks.claims.registration_fitting import NONE as UNREGISTERED
 from benchmarks.claims.registration_fitting import Figures, figures_of, fit_on_pairs
-from benchmarks.claims.report import ClaimReport
+from benchmarks.claims.report import QUICK_RUN, ClaimReport
+from benchmarks.registration.measure import mean_of_worst
 from medseg.losses import diffusion_energy, local_ncc
 from medseg.networks import ConditionalLapIRN, RegistrationNetwork
 from medseg.networks.lapirn import DEFAULT_SMOOTHNESS
@@ -48,14 +50,12 @@ NONE, FIELD, SINGLE, MULTI, PAPER, FRESH = (
 )
 METHODS = (NONE, FIELD, SINGLE, MULTI, PAPER, FRESH)
 CONTROLS = (NONE, FIELD, MULTI)
-UNREGISTERED = "no registration"
 SHIFTED, ALIKE = "unlike the training", "like the training"
 TRIED = {SHIFTED: (UNREGISTERED, *METHODS), ALIKE: (UNREGISTERED, *CONTROLS)}
 
 MARGIN, EQUAL_TIME = 0.002, 0.25
 """Dice by which one is above another; by how much of NIO_m's time that of a rival may be less and still be as long."""
 
-_WORST = 0.3
 _COLUMNS = ("pairs", "method", "Dice", "DSC30", "std J", "processor seconds per pair")
 
 
@@ -256,8 +256,7 @@ def _window() -> int:
 
 def worst(values: Sequence[float]) -> float:
     """Return the mean of the lowest 30 % of the values, at least of one: DSC30 of Dice coefficients."""
-    count = max(round(_WORST * len(values)), 1)
-    return mean_of(sorted(values)[:count])
+    return mean_of_worst(values, high=False)
 
 
 def per_seed(
@@ -277,7 +276,7 @@ def report_of(results: Sequence[Result], networks: Sequence[Trained], setup: Set
     rows = [_row(results, world, method) for world, methods in TRIED.items() for method in methods]
     verdict = verdict_of(results)
     if setup is QUICK:
-        verdict = f"A quick run, which says nothing about the claim. {verdict}"
+        verdict = f"{QUICK_RUN} {verdict}"
     with torch.device("meta"):
         size = parameters_of(ConditionalLapIRN(setup.start_channels))
     rates = {

@@ -18,6 +18,9 @@ from medseg.networks.registration_network import Fields
 from medseg.networks.spatial import warp
 from medseg.progress import NO_PROGRESS, Progress
 
+NONE, KNOWN = "no registration", "the known displacement"
+"""What needs no network: the least and the most that a network can reach."""
+
 Predict = Callable[[RegistrationNetwork, Tensor, Tensor], Fields]
 """Takes a network and the fixed and the moving image."""
 

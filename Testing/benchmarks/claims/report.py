@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+QUICK_RUN = "A quick run, which says nothing about the claim."
+"""What the verdict of such a run begins with."""
+
 
 @dataclass(frozen=True)
 class ClaimReport:

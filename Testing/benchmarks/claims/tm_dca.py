@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from benchmarks.claims.fitting import each_on_one_thread, mean_and_std, mean_of, parameters_of, seed_everything
 from benchmarks.claims.registration_data import A, B, Kind, Pair, draw_pairs
-from benchmarks.claims.registration_fitting import Figures, figures_of, fit_on_pairs, predicted
-from benchmarks.claims.report import ClaimReport
+from benchmarks.claims.registration_fitting import KNOWN, NONE, Figures, figures_of, fit_on_pairs, predicted
+from benchmarks.claims.report import QUICK_RUN, ClaimReport
 from medseg.losses import diffusion_energy, local_ncc, normalised_mutual_information
 from medseg.networks import TMDCA, RegistrationNetwork, VoxelMorph
 from medseg.networks.deformable_cross_attention import AddedOffsets
@@ -31,7 +31,6 @@ from medseg.progress import NO_PROGRESS, Progress
 
 OURS, WINDOWED, SELF = "deformable cross-attention", "windowed cross-attention", "windowed self-attention"
 PLAIN = "VoxelMorph"
-NONE, KNOWN = "no registration", "the known displacement"
 NETWORKS = (OURS, WINDOWED, SELF, PLAIN)
 
 MONO, MULTI = "one contrast", "two contrasts"
@@ -215,11 +214,12 @@ def mean_offset(network: RegistrationNetwork, pair: Pair) -> float:
         tokens = torch.tanh(raw.float()).unflatten(1, (-1, 3)) * (raw.shape[-1] / 2)
         lengths.append(float(tokens.square().sum(2).sqrt().mean()) * pair.fixed.shape[-1] / raw.shape[-1])
 
-    with ExitStack() as stack:
-        for module in network.modules():
-            if isinstance(module, AddedOffsets):
+    bending = [module for module in network.modules() if isinstance(module, AddedOffsets)]
+    if bending:
+        with ExitStack() as stack:
+            for module in bending:
                 stack.callback(module.register_forward_hook(record).remove)
-        predicted(network, pair)
+            predicted(network, pair)
     return mean_of(lengths)
 
 
@@ -233,7 +233,7 @@ def report_of(results: Sequence[Result], setup: Setup, seeds: int, *, seconds: f
     ]
     verdicts = [verdict_of(world, [r for r in results if r.job.world == world]) for world in worlds]
     if setup is QUICK:
-        verdicts.insert(0, "A quick run, which says nothing about the claim.")
+        verdicts.insert(0, QUICK_RUN)
     reach = setup.window * setup.patch
     notes = (
         (

@@ -29,7 +29,7 @@ from benchmarks.claims.fitting import (
     parameters_of,
     seed_everything,
 )
-from benchmarks.claims.report import ClaimReport
+from benchmarks.claims.report import QUICK_RUN, ClaimReport
 from medseg.metrics import dice
 from medseg.networks import build_network
 from medseg.progress import NO_PROGRESS, Progress
@@ -264,7 +264,7 @@ def report_of(jobs: Sequence[Job], results: Sequence[Result], *, seconds: float)
     rows = [_row([r for r in results if (r.world, r.network) == (w, n)], setup) for w in worlds for n in NETWORKS]
     verdicts = [verdict_of(world, [r for r in results if r.world == world]) for world in worlds]
     if setup is QUICK:
-        verdicts.insert(0, "A quick run, which says nothing about the claim.")
+        verdicts.insert(0, QUICK_RUN)
     notes = [
         (
             f"{setup.phantom_steps} steps on phantoms and {setup.atrium_steps} on left atria for every network, each "

@@ -189,7 +189,7 @@ def _labelled(folder: Path, fixed: str, moving: str, modality: str, ending: str,
 
 def _painted_brains(data: Path) -> Iterable[Case]:
     pairs: tuple[tuple[int, int, Contrast, Contrast], ...] = (
-        (1, 2, "T1", "T1"), (3, 5, "T1", "T1"), (1, 2, "T1", "T2"), (3, 5, "T1", "T2"),
+        (6, 9, "T1", "T1"), (10, 13, "T1", "T1"), (6, 9, "T1", "T2"), (10, 13, "T1", "T2"),
     )  # fmt: skip
     for seed, (fixed, moving, *contrasts) in enumerate(pairs):
         paths = [data / "brain-labels" / f"brain_labels_{number:02d}.nii.gz" for number in (fixed, moving)]

@@ -14,6 +14,7 @@ import numpy as np
 
 from medseg.metrics import dice_per_label
 from medseg.metrics.deformation import folded_share, folded_share_strict
+from medseg.registration.quality import landmark_errors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,7 +70,7 @@ def measure(transform: SpatialTransform, pair: Pair) -> Measured:
 
 def point_errors(transform: SpatialTransform, fixed: np.ndarray, moving: np.ndarray) -> PointErrors:
     """Return the errors (mm) of points (N, 3) of the fixed volume, RAS mm, that belong to those of the moving one."""
-    apart = np.linalg.norm(transform.apply(fixed) - moving, axis=1)
+    apart = np.array(landmark_errors(transform, fixed, moving))
     return PointErrors(
         float(apart.mean()), float(np.median(apart)), float(np.percentile(apart, 95)), mean_of_worst(apart, high=True)
     )

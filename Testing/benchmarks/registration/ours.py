@@ -11,9 +11,6 @@ if TYPE_CHECKING:
     from benchmarks.registration.job import Job
     from medseg.registration import SpatialTransform
 
-_IMPORTED = ("medseg.models", "medseg.networks", "medseg.registration.instance", "medseg.registration.working_grid")
-"""What a deformable method imports when it starts, which the other programs have done by then."""
-
 
 def ours(job: Job, method: str, effort: str, similarity: str | None = None) -> SpatialTransform:
     """Return what :func:`medseg.registration.register` finds on the processor; measured with its figures of quality.
@@ -22,10 +19,10 @@ def ours(job: Job, method: str, effort: str, similarity: str | None = None) -> S
     """
     import torch
 
+    # What a deformable method imports when it starts, which the other programs have done by then.
+    importlib.import_module("medseg.registration.deformation")
     from medseg.registration.instance import Objective
 
-    for name in _IMPORTED:
-        importlib.import_module(name)
     torch.set_num_threads(job.threads)
     (fixed, moving), masks = job.volumes(), job.masks()
     objective = None if similarity is None else Objective(similarity=similarity)

@@ -7,39 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from medseg.labels import LabelTable
-from medseg.labels.codes import TISSUE
-from medseg.labels.table import Label
-from medseg.models import InputSlot, Window, write_package
-from medseg.models.registration import Registration, registration_preprocessing
-from medseg.networks import ConditionalLapIRN
 from medseg.volumes import write_volume
 from support.registration import a_head, a_turn, moved
+from support.registration_packages import write_small_lapirn
 
 
 @pytest.fixture(scope="module")
 def a_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A package with a small LapIRN of random weights, which deforms a little and for no reason."""
-    import torch
-
-    torch.manual_seed(0)
-    arguments = {"start_channels": 1, "levels": 3}
-    return write_package(
-        tmp_path_factory.mktemp("models") / "small-lapirn",
-        name="small-lapirn",
-        title="Small LapIRN",
-        description="Registers nothing well.",
-        version="1.2.3",
-        license="CC0-1.0",
-        inputs=[InputSlot("fixed"), InputSlot("moving")],
-        labels=LabelTable([Label(1, "Head", (200, 100, 100), TISSUE, TISSUE)]),
-        network_target="medseg.networks.ConditionalLapIRN",
-        network_arguments=arguments,
-        preprocessing=registration_preprocessing("RAS", (8.0, 8.0, 8.0)),
-        window=Window((32, 32, 32)),
-        state_dict=ConditionalLapIRN(**arguments).state_dict(),
-        registration=Registration("heads of a test", multiple=8, conditional=True, smoothness=0.7),
-    ).folder
+    return write_small_lapirn(tmp_path_factory.mktemp("models") / "small-lapirn")
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 import torch
 
+from medseg.backend.verbs import Task, WarmModels, segment_verb
+from medseg.cli.segment import segment as segment_command
 from medseg.errors import InputError, ModelError
 from medseg.models import (
     ModelLibrary,
@@ -24,6 +26,7 @@ from medseg.models import (
     registration_preprocessing,
 )
 from medseg.networks.spatial import warp
+from medseg.progress import NO_PROGRESS
 from medseg.segmentation import segment
 from medseg.volumes import Geometry, Volume, read_volume, write_volume
 from support.packages import write_bright_blob_package
@@ -142,6 +145,14 @@ def test_a_model_that_registers_does_not_segment(a_package: Path) -> None:
     volume = Volume(np.random.default_rng(0).random((16, 16, 16)).astype(np.float32), Geometry.from_spacing((16,) * 3))
     with pytest.raises(ModelError, match="is there to register and cannot segment"):
         segment([volume, volume], read_package(a_package))
+    task = Task(str(a_package), {}, [volume, volume], WarmModels(), NO_PROGRESS)
+    with pytest.raises(ModelError, match="is there to register and cannot segment"):
+        segment_verb(task)
+
+
+def test_the_command_refuses_it_before_it_looks_at_any_volume(a_package: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="is there to register and cannot segment"):
+        segment_command([tmp_path / "absent.nii.gz"], str(a_package), str(tmp_path / "out.nii.gz"))
 
 
 @pytest.mark.parametrize(

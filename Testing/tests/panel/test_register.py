@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -323,38 +324,14 @@ def test_deleting_a_volume_stops_a_registration(a_registrar: Any) -> None:
 
 @pytest.fixture
 def a_registration_model(a_registrar: Any, a_user_folder_of_its_own: Path) -> Iterator[str]:
-    """A package with a small LapIRN of random weights, installed by the user."""
-    import torch
+    """A package with a small LapIRN that nobody trained, installed by the user."""
+    from support.registration_packages import write_small_lapirn
 
-    from medseg.labels import Label, LabelTable
-    from medseg.labels.codes import TISSUE
-    from medseg.models import InputSlot, Window, write_package
-    from medseg.models.registration import Registration, registration_preprocessing
-    from medseg.networks import ConditionalLapIRN
-
-    torch.manual_seed(0)
-    arguments = {"start_channels": 1, "levels": 3}
-    package = write_package(
-        a_user_folder_of_its_own / "models" / "small-lapirn",
-        name="small-lapirn",
-        title="Small LapIRN",
-        description="Registers nothing well.",
-        version="1.2.3",
-        license="CC0-1.0",
-        inputs=[InputSlot("fixed"), InputSlot("moving")],
-        labels=LabelTable([Label(1, "Head", (200, 100, 100), TISSUE, TISSUE)]),
-        network_target="medseg.networks.ConditionalLapIRN",
-        network_arguments=arguments,
-        preprocessing=registration_preprocessing("RAS", (8.0, 8.0, 8.0)),
-        window=Window((32, 32, 32)),
-        state_dict=ConditionalLapIRN(**arguments).state_dict(),
-        registration=Registration("heads of a test", multiple=8, conditional=True, smoothness=0.7),
-    )
+    folder = write_small_lapirn(a_user_folder_of_its_own / "models" / "small-lapirn")
     a_registrar.panel.reloadModels()
     a_registrar.panel.update()
-    yield package.name
-    package.weights.path.unlink()
-    (package.folder / "configs" / "metadata.json").unlink()
+    yield folder.name
+    shutil.rmtree(folder)
     a_registrar.panel.reloadModels()
 
 

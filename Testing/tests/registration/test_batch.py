@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import math
 import os
@@ -39,14 +40,17 @@ def a_pair() -> Pair:
 
 @pytest.fixture
 def a_done_pair(tmp_path: Path) -> tuple[Path, PairFiles, list[Path]]:
-    """A report that was written after its inputs, and an output."""
-    files = PairFiles("a", tmp_path / "fixed.nrrd", tmp_path / "moving.nrrd", landmarks=tmp_path / "points.csv")
-    for age, path in enumerate(files.paths.values()):
+    """A report that was written after its inputs, one of which is a folder, and an output."""
+    files = PairFiles("a", tmp_path / "fixed", tmp_path / "moving.nrrd", landmarks=tmp_path / "points.csv")
+    files.fixed.mkdir()
+    for path in (files.fixed / "1.dcm", files.moving, files.landmarks, tmp_path / "other.nrrd"):
         path.write_text("x")
-        os.utime(path, (1000 + age, 1000 + age))
+        os.utime(path, (1000, 1000))
+    os.utime(files.fixed, (1000, 1000))
     report, output = tmp_path / "report.json", tmp_path / "transform.h5"
     output.write_text("x")
-    write_report(report, {"settings": SETTINGS, "total_seconds": 2.5})
+    told = {column: str(path.resolve()) for column, path in files.paths.items()}
+    write_report(report, {"files": told, "settings": SETTINGS, "total_seconds": 2.5})
     os.utime(report, (2000, 2000))
     return report, files, [output, report]
 
@@ -123,9 +127,11 @@ def test_landmarks_that_only_measure_do_not_change_the_transform(a_pair: Pair) -
 
 def test_a_report_holds_what_the_summary_shows(a_pair: Pair, tmp_path: Path) -> None:
     result = register_pair(a_pair, RegistrationOptions("rigid", inverse=True))
-    report = report_of(a_pair, result, SETTINGS)
+    files = PairFiles("head", tmp_path / "fixed.nrrd", tmp_path / "moving.nrrd")
+    report = report_of(files, a_pair, result, SETTINGS)
     assert report["inverse_consistency"]["mean_mm"] < 1e-6
     assert report["settings"] == SETTINGS
+    assert report["files"] == {"fixed": str(files.fixed.resolve()), "moving": str(files.moving.resolve())}
     write_report(tmp_path / "r.json", report)
     figures = figures_of(json.loads((tmp_path / "r.json").read_text()))
     assert set(figures) == set(FIGURES)
@@ -141,12 +147,16 @@ def test_a_pair_that_was_done_with_the_same_settings_is_known(a_done_pair: tuple
     assert figures_of(finished_report(report, files, SETTINGS, outputs))["seconds"] == 2.5
 
 
-@pytest.mark.parametrize("change", ["settings", "input", "output", "report", "damaged", "gone"])
+@pytest.mark.parametrize("change", ["settings", "table", "input", "slice", "output", "report", "damaged", "gone"])
 def test_a_pair_is_registered_again_when_anything_changed(a_done_pair: tuple, change: str) -> None:
     report, files, outputs = a_done_pair
     settings = {**SETTINGS, "seed": 1} if change == "settings" else SETTINGS
     if change == "input":
         os.utime(files.landmarks, (3000, 3000))
+    elif change == "slice":
+        os.utime(files.fixed / "1.dcm", (3000, 3000))
+    elif change == "table":
+        files = dataclasses.replace(files, moving=files.moving.with_name("other.nrrd"))
     elif change == "output":
         outputs[0].unlink()
     elif change == "report":

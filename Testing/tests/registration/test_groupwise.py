@@ -68,6 +68,13 @@ def test_a_volume_that_cannot_be_used_is_left_out_and_named(some_heads: list[Vol
         mean_image([lambda: some_heads[0]], rigid, rounds=0)
 
 
+def test_the_first_volume_is_read_once_and_the_others_in_every_round(some_heads: list[Volume]) -> None:
+    read: list[int] = []
+    readers = [lambda number=number: read.append(number) or some_heads[number] for number in (0, 1)]
+    mean_image(readers, rigid, rounds=2)
+    assert read == [0, 1, 1]
+
+
 def test_a_mean_can_be_cancelled(some_heads: list[Volume]) -> None:
     told: list[float] = []
     progress = Progress(lambda fraction, _text: told.append(fraction), lambda: len(told) > 3)

@@ -144,6 +144,30 @@ def test_a_network_with_levels_is_refined_by_its_weights(
     assert result.start.startswith("trained weights")
 
 
+@pytest.mark.parametrize(("levels", "iterations"), [(1, [1]), (2, [2, 1]), (4, [3, 3, 2, 1])])
+def test_the_counts_of_a_refinement_follow_the_levels_of_the_network(
+    a_pair: tuple[Volume, Volume], levels: int, iterations: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(deformation.NETWORK_ITERATIONS, "quick", (3, 2, 1))
+    target, arguments = LAPIRN
+    package = write_registering_package(tmp_path / "any-register", (target, {**arguments, "levels": levels}))
+    plain = found(a_pair, package, refine="none")
+    assert len(plain.losses) == 1
+    refined = found(a_pair, package, refine="quick")
+    assert len(refined.losses) == 1 + sum(iterations) + 1
+    assert refined.losses[0] == pytest.approx(plain.losses[0])
+
+
+def test_a_small_pair_gets_a_grid_on_which_the_coarsest_level_sees_more_than_a_voxel(
+    a_pair: tuple[Volume, Volume], tmp_path: Path
+) -> None:
+    target, arguments = LAPIRN
+    package = write_registering_package(tmp_path / "any-register", (target, {**arguments, "levels": 4}))
+    field = found(a_pair, package, refine="none", spacing_mm=12.0).field
+    assert max(field.geometry.size) <= 16  # less than the 32 voxels that the network takes at least
+    assert np.abs(field.vectors).max() > 0.2
+
+
 @pytest.mark.parametrize(("which", "by"), [("voxelmorph", "auto"), ("lapirn", "field")])
 def test_the_field_of_a_network_is_refined_from_where_the_network_ends(
     a_pair: tuple[Volume, Volume], which: str, by: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch

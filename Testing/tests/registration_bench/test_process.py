@@ -75,6 +75,18 @@ def test_a_stop_ends_the_process(tmp_path: Path, monkeypatch):
     assert started[0].poll() is not None
 
 
+def test_what_a_program_leaves_in_its_folder_is_not_left_in_ours(tmp_path: Path, monkeypatch):
+    ours, apart = tmp_path / "ours", tmp_path / "apart"
+    ours.mkdir()
+    apart.mkdir()
+    monkeypatch.chdir(ours)
+
+    process._run([sys.executable, "-c", "open('deformationField.nii', 'w').close()"], apart, 1, Progress())
+
+    assert (apart / "deformationField.nii").is_file()
+    assert not list(ours.iterdir())
+
+
 def test_every_library_is_told_the_number_of_threads():
     told = environment(3)
     assert {told[name] for name in ("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "OMP_NUM_THREADS")} == {"3"}

@@ -26,14 +26,8 @@ from medseg.training.registration.data import RegistrationData, TrainingPairs, b
 from medseg.training.registration.makers import makers_of
 from medseg.training.registration.measure import measure_registration_cost
 from medseg.training.registration.module import RegistrationModule
-from medseg.training.registration.objective import (
-    NOTHING,
-    fields_of,
-)
-from medseg.training.registration.recipe import (
-    RegistrationRecipe,
-    read_registration_recipe,
-)
+from medseg.training.registration.objective import NOTHING, fields_of
+from medseg.training.registration.recipe import RegistrationRecipe, read_registration_recipe
 from medseg.training.registration.run import new_registration_network
 from medseg.training.run_files import read_progress, read_state
 from medseg.training.synthesis import Draws, SyntheticPair
@@ -328,6 +322,7 @@ def test_real_pairs_are_brought_onto_the_grid_and_cropped_alike(a_content: dict[
     assert labels.values == (1, 2)
     (kept,) = makers[0].kept_aside()
     assert kept.name == "pair 2"
+    assert makers[0].cases == (["pair 0", "pair 1"], ["pair 2"])
     assert kept.pair.fixed.shape == (16, 16, 16)
     fixed = read_volume(a_table.parent / "fixed_2.nii.gz").array.transpose(2, 1, 0)
     middle = fixed[8:24, 10:26, 7:23]
@@ -394,6 +389,7 @@ def test_a_network_learns_real_pairs_and_its_package_registers_one_that_it_never
     with (tmp_path / "out" / "evaluation.csv").open() as stream:
         (row,) = list(csv.DictReader(stream))
     assert row["pair"] == "pair 2"
+    assert json.loads((tmp_path / "out" / "split.json").read_text())["validation"] == ["pair 2"]
     assert "medseg register" in result.usage
     assert "Dice" in result.remarks[0]
 

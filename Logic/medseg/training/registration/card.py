@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from medseg.training.card import card_of
 from medseg.training.registration.measuring import HEAD, mean_row
 from medseg.training.registration.sources import LabelMapsSource, ShapesSource
 
@@ -23,29 +24,19 @@ def registration_card(recipe: RegistrationRecipe, figures: Sequence[PairFigures]
     epochs
         How far a run has come that was not finished.
     """
-    settings, about, loss = recipe.optimisation, recipe.package, recipe.loss
+    settings, loss = recipe.optimisation, recipe.loss
     total = sum(source.share for source in recipe.sources)
     pairs = "; ".join(f"{100 * source.share / total:.0f} % {_said(source)}" for source in recipe.sources)
     low, high = loss.range_of_smoothness
     smoothness = f"{low:g}" if low == high else f"drawn from {low:g} to {high:g} for each pair"
     images = {"none": "labels alone", "lncc": f"local correlation (window {loss.window})"}
-    lines = [
-        "## Training",
-        "",
-        f"Data: {about.data_sources.strip().rstrip('.')}.",
+    how = [
         f"Pairs: {pairs}; each used both ways.",
         f"{settings.epochs} epochs of {settings.steps_per_epoch} steps, seed {recipe.seed}.",
         f"Loss: {images.get(loss.similarity, loss.similarity)}, Dice of warped labels (weight {loss.dice_weight:g}),",
         f"{loss.regulariser.replace('_', ' ')} regularisation; smoothness {smoothness}.",
     ]
-    if epochs is not None:
-        lines.append(f"The run was not finished: these are the weights after {epochs} epochs.")
-    if recipe.start_from is not None:
-        lines.append("The run started from the weights of an earlier stage.")
-    lines += _accuracy(figures, loss.usual_smoothness)
-    if about.limits:
-        lines += ["", "## Limits", "", about.limits.strip()]
-    return "\n".join(lines)
+    return card_of(recipe, how, _accuracy(figures, loss.usual_smoothness), epochs=epochs)
 
 
 def _accuracy(figures: Sequence[PairFigures], smoothness: float) -> list[str]:
@@ -56,7 +47,7 @@ def _accuracy(figures: Sequence[PairFigures], smoothness: float) -> list[str]:
         f"## Accuracy on {len(figures)} pairs that were not trained on",
         "",
         f"One pass of the network, smoothness {smoothness:g}, on the network's grid, without refinement. Dice is the",
-        "mean over the structures that both images show.",
+        "mean over the structures that the fixed image shows; one that the moving image lacks counts as 0.",
         "",
         "| " + " | ".join(HEAD) + " |",
         "|" + "---|" * len(HEAD),

@@ -32,6 +32,10 @@ if TYPE_CHECKING:
             """Return the pairs that are never trained on."""
 
         @property
+        def cases(self) -> tuple[list[str], list[str]]:
+            """The names of the files or lines that are trained on, and of those that are kept aside."""
+
+        @property
         def codes(self) -> frozenset[int]:
             """The values of the labels by which the network is measured."""
 
@@ -113,8 +117,8 @@ def item_of(pair: SyntheticPair, labels: int, smoothness: float, draws: Draws) -
 
     Of the labels that count and that both images have, up to ``labels`` are drawn.
     """
-    chosen = [value for value in _seen_in_both(pair) if value in set(pair.scored)]
-    chosen = [chosen[place] for place in draws.order(len(chosen))[:labels]]
+    seen = [value for value in _seen_in_both(pair) if value in pair.scored]
+    chosen = [seen[place] for place in draws.order(len(seen))[:labels]]
     return {
         "fixed": pair.fixed[None],
         "moving": pair.moving[None],

@@ -78,6 +78,7 @@ class ShapeMaker:
     """Pairs of random shapes."""
 
     codes: frozenset[int] = frozenset()
+    cases: tuple[list[str], list[str]] = ([], [])
 
     def __init__(self, source: ShapesSource, recipe: RegistrationRecipe) -> None:
         self._source, self._recipe = source, recipe
@@ -185,6 +186,11 @@ class TableMaker:
         self._aside = [pair for pair in pairs if pair.split == "validation"]
         if not self._training:
             raise RecipeError("All pairs are kept aside and none is left to train on.", advice="Change the split.")
+
+    @property
+    def cases(self) -> tuple[list[str], list[str]]:
+        """The names of the pairs to train on and of those that are kept aside."""
+        return [one.case for one in self._training], [one.case for one in self._aside]
 
     def training_pair(self, draws: Draws) -> SyntheticPair:
         """Return a pair to train on: as large as the recipe's grid, at a random place, mirrored at random."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from typing import TYPE_CHECKING
 
-from medseg.training.measure import measured_apart
+from medseg.training.measure import measured_apart, tell_cost
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +24,7 @@ def measure_registration_cost(package: Path, progress: Progress) -> Measured | N
 
 
 def main(arguments: list[str]) -> None:
-    """Print one line of JSON: seconds of a run without imports, peak memory above the loaded model in MB."""
+    """Register a synthetic pair and tell what it cost."""
     from medseg.device import peak_memory
     from medseg.models import load_network, read_package
     from medseg.registration import RegistrationOptions, register
@@ -46,13 +45,7 @@ def main(arguments: list[str]) -> None:
     # Once more, so that imports and the first use of everything do not count.
     start = time.perf_counter()
     register(fixed, moving, options, network=network)
-    line = {
-        "seconds": float(f"{time.perf_counter() - start:.2g}"),
-        "memory_mb": round((peak_memory() - memory) / 1e6),
-        "size": size,
-        "spacing": [spacing] * 3,
-    }
-    sys.stdout.write(json.dumps(line) + "\n")
+    tell_cost(time.perf_counter() - start, memory, geometry)
 
 
 if __name__ == "__main__":

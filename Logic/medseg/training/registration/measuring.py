@@ -33,7 +33,8 @@ class PairFigures:
     Attributes
     ----------
     dice_before, dice_after
-        The mean over the structures that both images show; after, labels are read at the nearest voxel.
+        The mean over the structures that the fixed image shows, 0 for one that the moving image lacks; after, labels
+        are read at the nearest voxel.
     dice
         By value of the label table, after, of the structures that it names.
     folded

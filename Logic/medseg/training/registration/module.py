@@ -48,9 +48,7 @@ class RegistrationModule(AveragedModule):
         super().__init__(network, recipe.optimisation, output)
         self._recipe, self._labels, self._kept_aside = recipe, labels, kept_aside
         self._objective = RegistrationObjective(recipe.loss)
-        self._plan = None
-        if recipe.levels is not None and isinstance(network, ConditionalLapIRN):
-            self._plan = LevelPlan(recipe.levels, network.levels)
+        self._plan = LevelPlan.of(recipe, network)
         self._found: dict[int, tuple[float, PairFigures]] = {}
 
     def on_train_start(self) -> None:
@@ -76,10 +74,10 @@ class RegistrationModule(AveragedModule):
 
         The cosine decay is that of the steps which train all levels together; before, the rate stays.
         """
-        if self._plan is None or not isinstance(self.network, ConditionalLapIRN):
+        if self._plan is None:
             return super().rate_factor(step)
         warmup, since = self._schedule.warmup_steps, self._plan.since(step)
-        if self._plan.level(step) < self.network.levels:
+        if not self._plan.is_last(step):
             return min((since + 1) / max(warmup, 1), 1.0)
         return cosine_decay(since, warmup, self._schedule.moves - (step - since))
 

@@ -3,47 +3,52 @@
 from __future__ import annotations
 
 import copy
-import json
+import dataclasses
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import lightning
 import torch
 
 from medseg.device import choose_device
-from medseg.errors import DeviceMemoryError, MedSegError, ModelError, RecipeError
-from medseg.files import atomic_path
-from medseg.labels import LabelTable, read_labels
+from medseg.errors import RecipeError
 from medseg.models import load_network, read_package
-from medseg.networks import ConditionalLapIRN, RegistrationNetwork, build_network
+from medseg.networks import ConditionalLapIRN, RegistrationNetwork
 from medseg.networks.registration_network import start_near_zero
 from medseg.training.export import place_package
 from medseg.training.fitting import CHECKPOINT, fit, new_trainer
 from medseg.training.recording import Recorder
 from medseg.training.registration.data import RegistrationData
 from medseg.training.registration.export import export_registration_package
-from medseg.training.registration.makers import AnatomyMaker, makers_of
+from medseg.training.registration.makers import makers_of
 from medseg.training.registration.measure import measure_registration_cost
 from medseg.training.registration.measuring import HEAD, mean_row, measured, write_figures
 from medseg.training.registration.module import RegistrationModule, noise_batch
 from medseg.training.registration.objective import LevelPlan, RegistrationObjective, fields_of
 from medseg.training.report import REPORT, Report, ReportTable, draw
-from medseg.training.results import TrainingResult
-from medseg.training.setup import checkpoint_to_resume, load_start, write_stamp
+from medseg.training.results import RESULTS, TrainingResult
+from medseg.training.setup import (
+    checkpoint_to_resume,
+    label_table,
+    load_start,
+    on_trial,
+    seeded_network,
+    write_split,
+    write_stamp,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from medseg.labels import LabelTable
     from medseg.progress import Progress
     from medseg.training.fitting import Hardware
-    from medseg.training.registration.data import KeptAside, PairMaker
+    from medseg.training.registration.data import KeptAside
     from medseg.training.registration.measuring import PairFigures
     from medseg.training.registration.recipe import RegistrationRecipe
     from medseg.training.run_files import RunFiles
 
-RESULTS, SPLIT = "evaluation.csv", "split.json"
 _PREPARED, _TRAINED, _MEASURED = 0.03, 0.96, 0.98
 """Parts of the whole run, for its progress (our choice)."""
 
@@ -90,7 +95,8 @@ def train_registration(
         if checkpoint is None:
             (output / CHECKPOINT).unlink(missing_ok=True)
         write_stamp(output, run.recipe_path, recipe, labels)
-        _write_split(output, makers)
+        names = [maker.cases for maker in makers]
+        write_split(output, [one for cases, _ in names for one in cases], [one for _, cases in names for one in cases])
         facts = {"sources": [source.kind for source in recipe.sources], "validation_pairs": len(kept_aside)}
         recorder = Recorder(
             run.files,
@@ -115,11 +121,7 @@ def new_registration_network(recipe_path: Path, recipe: RegistrationRecipe) -> R
     RecipeError
         When it cannot be built, does not register, or does not go with ``levels``, the smoothness or the grid.
     """
-    lightning.seed_everything(recipe.seed, workers=True, verbose=False)
-    try:
-        network = build_network(recipe.network.target, recipe.network.arguments)
-    except ModelError as error:
-        raise RecipeError(error.message, advice="Correct network.target and network.arguments.") from error
+    network = seeded_network(recipe)
     if not isinstance(network, RegistrationNetwork):
         raise RecipeError(
             f"The network '{recipe.network.target}' does not register.",
@@ -137,13 +139,12 @@ def new_registration_network(recipe_path: Path, recipe: RegistrationRecipe) -> R
             "loss.smoothness is a range, and this network is trained for one smoothness only.",
             advice="Give one number, or choose medseg.networks.ConditionalLapIRN.",
         )
-    if recipe.levels is not None:
-        if not isinstance(network, ConditionalLapIRN):
-            raise RecipeError("The network has no levels to train one after the other.", advice="Take levels out.")
-        try:
-            LevelPlan(recipe.levels, network.levels)
-        except ValueError as error:
-            raise RecipeError(f"The recipe's {error}.", advice="Correct levels.steps.") from error
+    if recipe.levels is not None and not isinstance(network, ConditionalLapIRN):
+        raise RecipeError("The network has no levels to train one after the other.", advice="Take levels out.")
+    try:
+        LevelPlan.of(recipe, network)
+    except ValueError as error:
+        raise RecipeError(f"The recipe's {error}.", advice="Correct levels.steps.") from error
     if isinstance(network, ConditionalLapIRN):
         # A level that is added begins at what the ones before have found; the other networks do so by themselves.
         for level in network.parts:
@@ -163,27 +164,14 @@ def try_registration(network: RegistrationNetwork, recipe: RegistrationRecipe, d
     DeviceMemoryError
         When the GPU's memory is too small.
     """
-    try:
-        with torch.random.fork_rng(), torch.no_grad():
-            batch = noise_batch(recipe, torch.device(device))
-            trial = copy.deepcopy(network).to(device)
-            objective = RegistrationObjective(recipe.loss).to(device)
-            fields = fields_of(trial.train(), batch, None)
-            objective(fields, batch)
-            if recipe.levels is not None and isinstance(network, ConditionalLapIRN):
-                objective(fields, batch, LevelPlan(recipe.levels, network.levels).coarser(0))
-    except torch.cuda.OutOfMemoryError as error:
-        raise DeviceMemoryError(
-            "The GPU's memory is too small for this network and grid.",
-            advice="Lower optimisation.batch_size or grid.size in the recipe.",
-        ) from error
-    except (RuntimeError, ValueError, TypeError, AssertionError, IndexError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300].rstrip(".")
-        raise RecipeError(
-            f"The network and the loss cannot work on a grid of {' x '.join(map(str, recipe.grid.size))} voxels:"
-            f" {reason}.",
-            advice="Correct grid.size, network.arguments or loss in the recipe.",
-        ) from error
+    plan = LevelPlan.of(recipe, network)
+    with on_trial("grid", f"a grid of {' x '.join(map(str, recipe.grid.size))} voxels"):
+        batch = noise_batch(recipe, torch.device(device))
+        objective = RegistrationObjective(recipe.loss).to(device)
+        fields = fields_of(copy.deepcopy(network).to(device).train(), batch, None)
+        objective(fields, batch)
+        if plan is not None:
+            objective(fields, batch, plan.coarser(0))
 
 
 def named_labels(recipe_path: Path, recipe: RegistrationRecipe) -> LabelTable | None:
@@ -194,19 +182,14 @@ def named_labels(recipe_path: Path, recipe: RegistrationRecipe) -> LabelTable | 
     RecipeError
         When it cannot be read.
     """
-    if recipe.labels is None:
-        return None
-    try:
-        return read_labels(recipe_path.parent / recipe.labels)
-    except MedSegError as error:
-        raise RecipeError(f"The recipe's label table cannot be used: {error.message}", advice=error.advice) from error
+    return None if recipe.labels is None else label_table(recipe_path.parent / recipe.labels)
 
 
 def _hardware_for(recipe: RegistrationRecipe, hardware: Hardware) -> Hardware:
     """Return the hardware with the strategy that a network needs whose levels are not all used in every step."""
     if recipe.levels is None or hardware.processes == 1 or hardware.strategy != "auto":
         return hardware
-    return type(hardware)(hardware.device, hardware.devices, hardware.nodes, "ddp_find_unused_parameters_true")
+    return dataclasses.replace(hardware, strategy="ddp_find_unused_parameters_true")
 
 
 def _finish(
@@ -265,10 +248,3 @@ def _sentence(figures: Sequence[PairFigures]) -> str:
         f"On {len(figures)} pairs that were kept aside: Dice {before} before and {after} after,"
         f" {folded} % of the voxels folded."
     )
-
-
-def _write_split(output: Path, makers: Sequence[PairMaker]) -> None:
-    """Keep which label maps are trained on and which are not."""
-    training, validation = next((maker.cases for maker in makers if isinstance(maker, AnatomyMaker)), ([], []))
-    with atomic_path(output / SPLIT) as path:
-        path.write_text(json.dumps({"training": training, "validation": validation}, indent=2), encoding="utf-8")
