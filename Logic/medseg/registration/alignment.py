@@ -6,6 +6,7 @@ met with a sentence before an optimiser runs away.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from medseg.errors import Cancelled, InputError
 from medseg.progress import NO_PROGRESS, Progress
+from medseg.registration.quality import likeness
 from medseg.registration.transform import SpatialTransform
 
 if TYPE_CHECKING:
@@ -31,6 +33,10 @@ _SAMPLES = 20_000
 _ITERATIONS = 120
 _FINEST_MM = 1.5
 """Volumes are looked at no finer than this, which is enough for six or twelve numbers and spares seconds."""
+_JUDGED_MM = 3.0
+"""The grid on which two alignments are compared."""
+_MARGIN, _CAUTIOUS = 0.5, 0.5
+"""Of a second try: how much air is put around the moving volume, in its sizes, and mm of its first step."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,11 @@ def align(
 ) -> SpatialTransform:
     """Return the linear transform from points of ``fixed`` to points of ``moving`` (RAS mm).
 
+    SimpleITK compares the volumes only where they overlap, so a stretch that drags the moving volume over places that
+    it does not show can win. Where an alignment makes what both show less alike than it was, it is tried once more with
+    air around the moving volume, in small steps; the best of all is kept. (Painted heads, cut at different heights:
+    mean Dice of their structures 0.06 before, 0.49 with the second try.)
+
     Parameters
     ----------
     fixed_mask, moving_mask
@@ -99,12 +110,39 @@ def align(
     if options.freedom == "none":
         return start
     images = [_shrunk(volume, mask) for volume, mask in zip((fixed, moving), seen, strict=True)]
+    judge = _Judge(fixed, moving, seen[0], options.metric)
     stages: tuple[Freedom, ...] = ("rigid",) if options.freedom == "rigid" else ("rigid", "affine")
-    found = start
+    found, alike = start, judge.alike(start)
     for number, freedom in enumerate(stages):
         part = progress.part(number / len(stages), (number + 1) / len(stages))
-        found = _optimised(images, found, freedom, options, part)
+        tried = _optimised(images, found, freedom, options, part.part(0.0, 0.5))
+        likeness_of_tried = judge.alike(tried)
+        if likeness_of_tried < alike:
+            again = _optimised(_in_air(images), found, freedom, options, part.part(0.5, 1.0), first_step=_CAUTIOUS)
+            candidates = [(alike, found), (judge.alike(again), again)]
+            alike, found = max(candidates, key=lambda candidate: candidate[0])
+        else:
+            alike, found = likeness_of_tried, tried
     return found
+
+
+class _Judge:
+    """Compares what two volumes both show on a coarse grid, for any number of transforms."""
+
+    def __init__(self, fixed: Volume, moving: Volume, mask: Volume | None, metric: Metric) -> None:
+        grid = fixed.geometry.with_spacing([max(step, _JUDGED_MM) for step in fixed.geometry.spacing])
+        self._fixed, self._moving, self._metric = fixed.resample(grid), moving, metric
+        self._mask = None if mask is None else mask.resample(grid, interpolation="nearest").array > 0
+
+    def alike(self, transform: SpatialTransform) -> float:
+        """Return mutual information or correlation, the higher the better; minus infinity where nothing can be said."""
+        shown = transform.coverage(self._moving, self._fixed.geometry)
+        if self._mask is not None:
+            shown &= self._mask
+        moved = transform.resample(self._moving, self._fixed.geometry)
+        correlation, information = likeness(self._fixed, moved, shown)
+        found = information if self._metric == "mutual_information" else correlation
+        return -math.inf if math.isnan(found) else found
 
 
 def from_landmarks(fixed_points: np.ndarray, moving_points: np.ndarray, freedom: Freedom = "rigid") -> SpatialTransform:
@@ -223,12 +261,27 @@ def _shrunk(volume: Volume, mask: Volume | None) -> tuple[Any, Any]:
     return image, shown
 
 
+def _in_air(images: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
+    """Return the images with the moving one's lowest value around it, which its mask does not mark."""
+    import SimpleITK as sitk
+
+    fixed, (moving, mask) = images
+    margin = [round(_MARGIN * size) for size in moving.GetSize()]
+    lowest = float(sitk.GetArrayViewFromImage(moving).min())
+    padded = sitk.ConstantPad(moving, margin, margin, lowest)
+    if mask is not None:
+        mask = sitk.ConstantPad(mask, margin, margin, 0)
+    return [fixed, (padded, mask)]
+
+
 def _optimised(
     images: list[tuple[Any, Any]],
     start: SpatialTransform,
     freedom: Freedom,
     options: AlignmentOptions,
     progress: Progress,
+    *,
+    first_step: float = 2.0,
 ) -> SpatialTransform:
     import SimpleITK as sitk
 
@@ -252,7 +305,7 @@ def _optimised(
     method.SetSmoothingSigmasPerLevel(_SMOOTH)
     method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()
     method.SetOptimizerAsRegularStepGradientDescent(
-        learningRate=2.0, minStep=1e-3, numberOfIterations=_ITERATIONS, gradientMagnitudeTolerance=1e-5
+        learningRate=first_step, minStep=1e-3, numberOfIterations=_ITERATIONS, gradientMagnitudeTolerance=1e-5
     )
     method.SetOptimizerScalesFromPhysicalShift()
     centre = [

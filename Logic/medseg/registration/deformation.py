@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 NETWORK_ITERATIONS = {"none": (0, 0, 0), "quick": (60, 30, 10), "full": (100, 60, 30)}
 """Of the weights of a network with three levels, the coarsest first; see :func:`_of_levels` for others."""
-FIELD_ITERATIONS = {"none": (0, 0, 0), "quick": (40, 30, 15), "full": (100, 80, 60)}
+FIELD_ITERATIONS = {"none": (0, 0, 0), "quick": (60, 60, 20), "full": (100, 100, 80)}
 FRESH = "fresh weights"
 
 _LEAST_SPACING, _MOST_VOXELS = 1.5, 96**3
@@ -188,13 +188,12 @@ def _refined(
     options: RegistrationOptions,
     progress: Progress,
 ) -> Refined:
-    by_weights = options.refine_by == "weights" or (options.refine_by == "auto" and hasattr(network, "to_level"))
-    if by_weights and not isinstance(network, ConditionalLapIRN):
-        raise InputError(
-            "The weights of this model cannot be refined: its network has no levels.",
-            advice="Refine the field instead (refine_by 'auto' or 'field').",
-        )
-    if by_weights and isinstance(network, ConditionalLapIRN):
+    if options.refine_by == "weights":
+        if not isinstance(network, ConditionalLapIRN):
+            raise InputError(
+                "The weights of this model cannot be refined: its network has no levels.",
+                advice="Refine the field instead (refine_by 'auto' or 'field').",
+            )
         counts = _of_levels(NETWORK_ITERATIONS[options.refine], network.levels)
         return refine_network(
             network, pair, objective, iterations=counts, learning_rate=TRAINED_RATE, progress=progress

@@ -50,8 +50,10 @@ class RegistrationOptions:
     model
         With "model", the name or folder of a package that registers; ``None``: the default.
     refine_by
-        What is refined with "model": "weights" (NIO, at the small learning rate of trained weights), "field" (IO, from
-        what the network has found), or "auto": weights where the network has levels, else the field.
+        What is refined with "model": "weights" (NIO, at the small learning rate of trained weights; for networks with
+        levels), "field" (IO, from what the network has found), or "auto", which is the field. (Measured with the
+        bundled model on one pair of brains at 2 mm, quick: 1.28 mm in 20 s of one core by the field, 1.68 mm in 180 s
+        by the weights.)
     objective
         What a deformable method minimises; ``None``: LNCC and diffusion, or MIND when the volumes have different
         modalities, with the model's own smoothness or 0.4.

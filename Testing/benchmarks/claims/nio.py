@@ -209,7 +209,7 @@ def registered(
     method: str, pair: Pair, setup: Setup, start: Trained, seed: int, progress: Progress = NO_PROGRESS
 ) -> Tensor:
     """Return the displacement that a method finds, in full precision as the product computes it."""
-    working, objective = working_pair_of(pair), Objective(smoothness=DEFAULT_SMOOTHNESS)
+    working, objective = working_pair_of(pair), Objective(smoothness=DEFAULT_SMOOTHNESS, folds=0)
     network = _network(setup, seed)
     if method != FRESH:
         network.load_state_dict({name: torch.from_numpy(value) for name, value in start.weights.items()})
@@ -222,6 +222,7 @@ def registered(
             objective,
             iterations=(0, 0, setup.of_field),
             learning_rate=start.field_rate,
+            coarser=1,
             progress=progress,
         ).displacement
     iterations = {NONE: (0, 0, 0), SINGLE: (0, 0, setup.full_resolution)}.get(method, setup.coarse_to_fine)

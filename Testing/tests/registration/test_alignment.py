@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 
+from benchmarks.registration.cases import coarser
+from benchmarks.registration.measure import measure
+from benchmarks.registration.painted import painted_pair
 from medseg.errors import Cancelled, InputError
 from medseg.progress import Progress
-from medseg.registration import AlignmentOptions, SpatialTransform, align, from_landmarks
-from medseg.volumes import Geometry, Volume
+from medseg.registration import AlignmentOptions, SpatialTransform, align, alignment, from_landmarks
+from medseg.volumes import Geometry, Volume, read_labelmap
 from support.registration import a_head, a_smooth_warp, a_turn, distance, inner_points, moved
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.mark.parametrize("metric", ["mutual_information", "correlation"])
@@ -31,6 +39,29 @@ def test_an_affine_alignment_finds_a_stretch() -> None:
     head = a_head()
     known = SpatialTransform((np.diag([1.1, 0.92, 1.05, 1.0]),))
     assert distance(align(head, moved(head, known)), known, head.geometry) < 1.0
+
+
+def test_heads_that_are_cut_at_different_heights_are_not_stretched_over_each_other(shared_data: Path) -> None:
+    paths = [shared_data / "brain-labels" / f"brain_labels_{number}.nii.gz" for number in (10, 13)]
+    fixed, moving = (coarser(read_labelmap(path), 4.0, labels=True) for path in paths)
+    pair = painted_pair(fixed, moving, ("T1", "T1"), 1)
+    found = align(pair.fixed, pair.moving)
+    dice = measure(found, pair).dice
+    assert sum(dice.values()) / len(dice) > 0.35
+
+
+def test_an_alignment_that_makes_things_worse_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    fixed = a_head()
+    moving = moved(fixed, a_turn(6, (4, -3, 5)))
+    rigid = align(fixed, moving, AlignmentOptions("rigid"))
+    optimised = alignment._optimised
+
+    def astray(images, start, freedom, *rest, **more):
+        away = np.diag([1.6, 1.6, 1.6, 1.0])
+        return SpatialTransform((away,)) if freedom == "affine" else optimised(images, start, freedom, *rest, **more)
+
+    monkeypatch.setattr(alignment, "_optimised", astray)
+    assert distance(align(fixed, moving), rigid, fixed.geometry) < 1e-3
 
 
 def test_the_same_seed_gives_the_same_transform() -> None:

@@ -127,7 +127,7 @@ def test_a_known_warp_is_found_by_the_field(a_pair: tuple[Volume, Volume, Spatia
     assert result.quality.deformation.folded_share < 0.001
     points = inner_points(fixed.geometry)
     away = np.linalg.norm(result.transform.apply(result.inverse.apply(points)) - points, axis=1)
-    assert np.median(away) < 0.1
+    assert np.median(away) < 0.25  # a sixteenth of a voxel of the field
     assert away.max() < 1.5 * result.quality.inverse_error_mm
     assert result.warped.geometry == fixed.geometry
 
