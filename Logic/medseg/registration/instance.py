@@ -246,13 +246,23 @@ def refine_field(
             stopped = True
         if keeper.losses:
             current = current + resize_field(keeper.refined().displacement, size)
-    if sum(iterations):
+    if not sum(iterations):
+        return _checked(Refined(current, tuple(losses), losses[0]))
+    try:
         with torch.no_grad():
             losses.append(loss(current).item())
-    if not any(math.isfinite(value) for value in (losses[0], losses[-1])):
-        raise FloatingPointError("the loss of the registration was never a number")
+    except Cancelled:
+        # Who asked to stop gets what the last grid thought best.
+        return _checked(Refined(current, tuple(losses), min(losses), stopped=True))
     is_better = losses[-1] < losses[0] or not math.isfinite(losses[0])
-    return Refined(current if is_better else start.detach(), tuple(losses), min(losses[0], losses[-1]), stopped)
+    found = current if is_better else start.detach()
+    return _checked(Refined(found, tuple(losses), min(losses[0], losses[-1]), stopped))
+
+
+def _checked(refined: Refined) -> Refined:
+    if not any(map(math.isfinite, refined.losses)):
+        raise FloatingPointError("the loss of the registration was never a number")
+    return refined
 
 
 def _coarser(pair: WorkingPair, size: Sequence[int]) -> WorkingPair:

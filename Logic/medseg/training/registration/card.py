@@ -35,6 +35,7 @@ def registration_card(recipe: RegistrationRecipe, figures: Sequence[PairFigures]
         f"{settings.epochs} epochs of {settings.steps_per_epoch} steps, seed {recipe.seed}.",
         f"Loss: {images.get(loss.similarity, loss.similarity)}, Dice of warped labels (weight {loss.dice_weight:g}),",
         f"{loss.regulariser.replace('_', ' ')} regularisation; smoothness {smoothness}.",
+        *([f"What folds costs {loss.fold_weight:g} times as much as it is inverted."] if loss.fold_weight else []),
     ]
     return card_of(recipe, how, _accuracy(figures, loss.usual_smoothness), epochs=epochs)
 
