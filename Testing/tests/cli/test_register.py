@@ -95,7 +95,7 @@ def test_a_deformable_registration_writes_a_field(a_folder: Path, tmp_path: Path
     assert "Folded voxels" in said
     known = a_smooth_warp(head.geometry)
     before = distance(SpatialTransform(), known, head.geometry)
-    assert distance(read_transform(tmp_path / "field.nrrd"), known, head.geometry) < 0.5 * before
+    assert distance(read_transform(tmp_path / "field.nrrd"), known, head.geometry) < 0.6 * before
 
 
 def test_maps_and_a_picture_are_written_and_the_report_is_complete(a_folder: Path, tmp_path: Path) -> None:

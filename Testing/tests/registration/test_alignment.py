@@ -13,6 +13,7 @@ from benchmarks.registration.painted import painted_pair
 from medseg.errors import Cancelled, InputError
 from medseg.progress import Progress
 from medseg.registration import AlignmentOptions, SpatialTransform, align, alignment, from_landmarks
+from medseg.registration.starts import Judge, better_start
 from medseg.volumes import Geometry, Volume, read_labelmap
 from support.registration import a_head, a_smooth_warp, a_turn, distance, inner_points, moved
 
@@ -41,10 +42,13 @@ def test_an_affine_alignment_finds_a_stretch() -> None:
     assert distance(align(head, moved(head, known)), known, head.geometry) < 1.0
 
 
-def test_heads_that_are_cut_at_different_heights_are_not_stretched_over_each_other(shared_data: Path) -> None:
+@pytest.mark.parametrize("contrast", ["T1", "T2"])
+def test_heads_that_are_cut_at_different_heights_are_not_stretched_over_each_other(
+    shared_data: Path, contrast: str
+) -> None:
     paths = [shared_data / "brain-labels" / f"brain_labels_{number}.nii.gz" for number in (10, 13)]
     fixed, moving = (coarser(read_labelmap(path), 4.0, labels=True) for path in paths)
-    pair = painted_pair(fixed, moving, ("T1", "T1"), 1)
+    pair = painted_pair(fixed, moving, ("T1", contrast), 1)
     found = align(pair.fixed, pair.moving)
     dice = measure(found, pair).dice
     assert sum(dice.values()) / len(dice) > 0.35
@@ -62,6 +66,20 @@ def test_an_alignment_that_makes_things_worse_is_not_taken(monkeypatch: pytest.M
 
     monkeypatch.setattr(alignment, "_optimised", astray)
     assert distance(align(fixed, moving), rigid, fixed.geometry) < 1e-3
+
+
+def test_where_else_to_begin_is_told_only_when_it_is_more_alike() -> None:
+    head = a_head()
+    middle = np.array(head.geometry.center_ras)
+    about_the_corner = a_turn(20, (0, 0, 0))
+    far = a_turn(20, tuple(middle - about_the_corner.apply(middle[None])[0] + [0, 0, 25]))
+    judge = Judge(head, moved(head, far), None, "mutual_information", coarse=True)
+    start = SpatialTransform()
+    found = better_start(judge, start, start)
+    assert found is not None
+    assert judge.alike(found) > judge.alike(start)
+    assert distance(found, far, head.geometry) < 15
+    assert better_start(judge, far, start) is None
 
 
 def test_the_same_seed_gives_the_same_transform() -> None:

@@ -122,7 +122,7 @@ def test_a_known_warp_is_found_by_the_field(a_pair: tuple[Volume, Volume, Spatia
     result = register(fixed, moving, RegistrationOptions("field", device="cpu", spacing_mm=4.0, inverse=True))
     apart = distance(SpatialTransform(), known, fixed.geometry)
     assert apart > 4
-    assert distance(result.transform, known, fixed.geometry) < 0.4 * apart
+    assert distance(result.transform, known, fixed.geometry) < 0.45 * apart
     assert result.quality.correlation_after > result.quality.correlation_before
     assert result.quality.deformation.folded_share < 0.001
     points = inner_points(fixed.geometry)
