@@ -7,6 +7,7 @@ say how far it is, and hear what the user wants. Imports torch: for the computin
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import TYPE_CHECKING
 
 from medseg.backend.verbs_registration import LOSS
@@ -33,6 +34,7 @@ class RefinementWatch:
     def __init__(self, task: Task) -> None:
         self._task = task
         self._losses = 0
+        self._pair: WorkingPair | None = None
 
     def progress(self, start: float, end: float) -> Progress:
         """Return the progress for a registration, a part of the task's.
@@ -56,8 +58,8 @@ class RefinementWatch:
         fields = {item.name: getattr(objective, item.name) for item in dataclasses.fields(Objective)}
         return _Watched(**fields, hear=self._hear)
 
-    def _hear(self, loss: float) -> None:
-        """Take the loss of a step.
+    def _hear(self, loss: float, pair: WorkingPair) -> None:
+        """Take the loss of a step; between those of two grids, which are not comparable, a NaN is told.
 
         Raises
         ------
@@ -71,6 +73,9 @@ class RefinementWatch:
         if self._losses and self._task.finishing():
             raise Cancelled
         self._losses += 1
+        if self._pair is not None and pair is not self._pair:
+            self._task.tell(LOSS, math.nan)
+        self._pair = pair
         self._task.tell(LOSS, loss)
 
     def _is_cancelled(self) -> bool:
@@ -83,14 +88,14 @@ class RefinementWatch:
 
 @dataclasses.dataclass(frozen=True)
 class _Watched(Objective):
-    hear: Callable[[float], None] = lambda _loss: None
+    hear: Callable[[float, WorkingPair], None] = lambda _loss, _pair: None
 
     def on(self, pair: WorkingPair) -> Callable[[Tensor], Tensor]:
         inner = super().on(pair)
 
         def loss(displacement: Tensor) -> Tensor:
             value = inner(displacement)
-            self.hear(value.item())
+            self.hear(value.item(), pair)
             return value
 
         return loss

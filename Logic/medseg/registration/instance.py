@@ -133,16 +133,14 @@ class Refined:
     displacement
         (1, 3, I, J, K), voxels: the best that was met, also when it was stopped.
     losses
-        Of every iteration; the first is that of the start.
-    best
-        The lowest of them.
+        Of every iteration; the first is that of the start. A NaN stands where the grid changes, since what is before
+        it and what is after it are not comparable.
     stopped
         Whether the user stopped it.
     """
 
     displacement: Tensor
     losses: tuple[float, ...]
-    best: float
     stopped: bool = False
 
 
@@ -220,14 +218,14 @@ def refine_field(
     """
     loss = objective.on(pair)
     size, total = tuple(start.shape[2:]), max(sum(iterations), 1)
-    current, stopped = start.detach(), False
+    current, stopped, course = start.detach(), False, _Course()
     with torch.no_grad():
-        losses = [loss(current).item()]
+        course.add(loss(current), size)
     for place, count in enumerate(iterations):
         if not count or stopped:
             continue
-        seen = [min(max(n >> (len(iterations) - 1 - place), 8), n) for n in size]
-        apart = loss if tuple(seen) == size else objective.on(_coarser(pair, seen))
+        seen = tuple(min(max(n >> (len(iterations) - 1 - place), 8), n) for n in size)
+        apart = loss if seen == size else objective.on(_coarser(pair, seen))
         base, keeper = resize_field(current, seen), _Keeper()
         change = base.new_zeros((1, 3, *(max(n // coarser, min(n, 2)) for n in seen))).requires_grad_()
         optimiser = torch.optim.Adam([change], lr=learning_rate)
@@ -235,28 +233,27 @@ def refine_field(
             for _ in range(count):
                 value = apart(base + resize_field(change, seen))
                 keeper.offer(value, change)
-                losses.append(value.item())
+                course.add(value, seen)
                 optimiser.zero_grad(set_to_none=True)
                 value.backward()
                 optimiser.step()
-                progress.update((len(losses) - 1) / total, f"Refining, loss {value.item():.4f}")
+                progress.update((course.count - 1) / total, f"Refining, loss {value.item():.4f}")
             with torch.no_grad():
                 keeper.offer(apart(base + resize_field(change, seen)), change)
         except Cancelled:
             stopped = True
         if keeper.losses:
             current = current + resize_field(keeper.refined().displacement, size)
-    if not sum(iterations):
-        return _checked(Refined(current, tuple(losses), losses[0]))
-    try:
-        with torch.no_grad():
-            losses.append(loss(current).item())
-    except Cancelled:
-        # Who asked to stop gets what the last grid thought best.
-        return _checked(Refined(current, tuple(losses), min(losses), stopped=True))
-    is_better = losses[-1] < losses[0] or not math.isfinite(losses[0])
-    found = current if is_better else start.detach()
-    return _checked(Refined(found, tuple(losses), min(losses[0], losses[-1]), stopped))
+    if sum(iterations):
+        try:
+            with torch.no_grad():
+                course.add(loss(current), size)
+        except Cancelled:
+            # Who asked to stop gets what the last grid thought best.
+            return _checked(Refined(current, course.losses, stopped=True))
+    first, last = course.losses[0], course.losses[-1]
+    is_better = last < first or not math.isfinite(first)
+    return _checked(Refined(current if is_better else start.detach(), course.losses, stopped))
 
 
 def _checked(refined: Refined) -> Refined:
@@ -273,6 +270,26 @@ def _coarser(pair: WorkingPair, size: Sequence[int]) -> WorkingPair:
     smooth = F.avg_pool3d(images, blocks, 1, [block // 2 for block in blocks], count_include_pad=False)
     fixed, moving, mask = F.interpolate(smooth, size=list(size), mode="trilinear", align_corners=True).split(1, 1)
     return dataclasses.replace(pair, fixed=fixed, moving=moving, mask=(mask >= 0.5).to(mask.dtype))
+
+
+class _Course:
+    """The course of a loss that is taken on one grid after the other, see :class:`Refined`."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._losses: list[float] = []
+        self._grid: tuple[int, ...] = ()
+
+    @property
+    def losses(self) -> tuple[float, ...]:
+        return tuple(self._losses)
+
+    def add(self, loss: Tensor, grid: tuple[int, ...]) -> None:
+        if self._losses and grid != self._grid:
+            self._losses.append(math.nan)
+        self._grid = grid
+        self._losses.append(loss.item())
+        self.count += 1
 
 
 class _Keeper:
@@ -292,7 +309,7 @@ class _Keeper:
     def refined(self) -> Refined:
         if self._field is None:
             raise FloatingPointError("the loss of the registration was never a number")
-        return Refined(self._field, tuple(self.losses), self._best, self.stopped)
+        return Refined(self._field, tuple(self.losses), self.stopped)
 
 
 def _last_level(iterations: Sequence[int]) -> int:

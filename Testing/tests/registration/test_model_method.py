@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from pathlib import Path
 from typing import Any
 
@@ -175,9 +176,9 @@ def test_the_field_of_a_network_is_refined_from_where_the_network_ends(
     monkeypatch.setitem(deformation.FIELD_ITERATIONS, "quick", (2, 2, 2))
     package = request.getfixturevalue(which)
     result = found(a_pair, package, refine="quick", refine_by=by)
-    assert len(result.losses) == 1 + 6 + 1
+    assert len([loss for loss in result.losses if math.isfinite(loss)]) == 1 + 6 + 1
     assert result.losses[0] == pytest.approx(found(a_pair, package, refine="none").losses[0])
-    assert min(result.losses) < result.losses[0]
+    assert result.losses[-1] < result.losses[0]
 
 
 def test_a_coarse_search_keeps_the_detail_of_its_start(a_pair: tuple[Volume, Volume]) -> None:
