@@ -98,7 +98,7 @@ def register_verb(task: Task) -> Parcel:
     landmarks = _landmarks(request.landmarks)
     package = _package(task, request)
     watch = RefinementWatch(task)
-    objective = watch.objective(_objective(request, volumes["fixed"], volumes["moving"], package))
+    objective = watch.objective(_objective(request, package))
     options = _options(request, objective, landmarks, package)
     if package is not None:
         task.progress.update(0.0, "Loading the model")
@@ -179,7 +179,7 @@ def _package(task: Task, request: RegisterRequest) -> ModelPackage | None:
     return registration_package(None if task.model == NO_MODEL else task.model)
 
 
-def _objective(request: RegisterRequest, fixed: Volume, moving: Volume, package: ModelPackage | None) -> Objective:
+def _objective(request: RegisterRequest, package: ModelPackage | None) -> Objective:
     from medseg.networks.lapirn import DEFAULT_SMOOTHNESS
     from medseg.registration.instance import Objective, Regulariser, Similarity
 
@@ -199,11 +199,7 @@ def _objective(request: RegisterRequest, fixed: Volume, moving: Volume, package:
             f"There is no similarity '{request.similarity}'.",
             advice=f"Choose one of auto, {', '.join(get_args(Similarity))}.",
         )
-    chosen = Objective.for_pair(fixed, moving, smoothness=float(smoothness))
-    changes: dict[str, Any] = {"regulariser": request.regulariser}
-    if request.similarity != "auto":
-        changes["similarity"] = request.similarity
-    return dataclasses.replace(chosen, **changes)
+    return Objective(request.similarity, request.regulariser, float(smoothness))  # type: ignore[arg-type] # checked above
 
 
 def _options(

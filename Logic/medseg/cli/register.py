@@ -155,7 +155,7 @@ def register(
     with Bar(remarks()) as bar:
         progress = bar.start(moving.name)
         pair = files.read()
-        options = settings.options(pair.fixed, pair.moving, initial=initial, inverse=outputs.inverse is not None)
+        options = settings.options(initial=initial, inverse=outputs.inverse is not None)
         result = register_pair(
             pair, options, landmarks_measure_only=landmarks_measure_only, network=network, progress=progress
         )

@@ -285,7 +285,7 @@ def _register(
 
     progress.update(0.0, "Reading")
     pair = files.read()
-    options = settings.options(pair.fixed, pair.moving, inverse=outputs.inverse is not None)
+    options = settings.options(inverse=outputs.inverse is not None)
     result = register_pair(
         pair,
         options,
@@ -326,7 +326,7 @@ def _mean(
     with Bar(console) as bar:
         found = mean_image(
             [functools.partial(read_volume, volume) for volume in volumes],
-            settings.options,
+            settings.options(),
             rounds=rounds,
             fixed_mask=None if fixed_mask is None else read_labelmap(fixed_mask),
             network=settings.network,

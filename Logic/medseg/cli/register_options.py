@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from medseg.registration import RegistrationOptions, SpatialTransform
     from medseg.registration.instance import Objective
-    from medseg.volumes import Volume
 
 
 class Method(str, Enum):
@@ -98,8 +97,8 @@ RefineByOption = Annotated[
 SimilarityOption = Annotated[
     Similarity,
     typer.Option(
-        help="What a deformable method compares. lncc is for one kind of volume, nmi and mind are for any two; auto "
-        "takes lncc, or mind when the files say that they are of two modalities."
+        help="What a deformable method compares. lncc is for one contrast, nmi and mind are for any two; auto takes "
+        "lncc where both volumes show the same tissues bright, else nmi."
     ),
 ]
 RegulariserOption = Annotated[
@@ -193,18 +192,9 @@ class Settings:
 
         return load_network(registration_package(self.model))
 
-    def options(
-        self,
-        fixed: "Volume",
-        moving: "Volume",
-        *,
-        initial: "SpatialTransform | None" = None,
-        inverse: bool = False,
-    ) -> "RegistrationOptions":
+    def options(self, *, initial: "SpatialTransform | None" = None, inverse: bool = False) -> "RegistrationOptions":
         """Return what they mean for a pair."""
-        return dataclasses.replace(
-            self._plain_options(), objective=self._objective(fixed, moving), initial=initial, inverse=inverse
-        )
+        return dataclasses.replace(self._plain_options(), objective=self._objective(), initial=initial, inverse=inverse)
 
     def to_dict(self) -> dict[str, Any]:
         """Return them as JSON takes them, for a report."""
@@ -232,18 +222,16 @@ class Settings:
             seed=self.seed,
         )
 
-    def _objective(self, fixed: "Volume", moving: "Volume") -> "Objective | None":
+    def _objective(self) -> "Objective | None":
         """Return what a deformable method minimises; ``None`` for a linear one."""
         if self.is_linear:
             return None
         from medseg.registration.instance import Objective
         from medseg.registration.models import registration_package
 
-        changes: dict[str, Any] = {"regulariser": self.regulariser.value, "gamma": self.gamma}
-        if self.similarity is not Similarity.AUTO:
-            changes["similarity"] = self.similarity.value
+        changes: dict[str, Any] = {}
         if self.smoothness is not None:
             changes["smoothness"] = self.smoothness
         elif self.method is Method.MODEL and (section := registration_package(self.model).registration) is not None:
             changes["smoothness"] = section.smoothness
-        return dataclasses.replace(Objective.for_pair(fixed, moving), **changes)
+        return Objective(self.similarity.value, self.regulariser.value, gamma=self.gamma, **changes)

@@ -54,6 +54,31 @@ def local_ncc(fixed: Tensor, moved: Tensor, window: int = 9, mask: Tensor | None
     ValueError
         When the shapes differ or are not of five axes, or the window is not odd and positive.
     """
+    cross, product = _local_moments(fixed, moved, window)
+    return -_mean_inside(cross * cross / (product + eps), mask)
+
+
+def local_correlation(fixed: Tensor, moved: Tensor, window: int = 9, eps: float = 1e-5) -> Tensor:
+    """Return the local correlation of two images at every voxel, with its sign.
+
+    Its square is what :func:`local_ncc` averages.
+
+    Returns
+    -------
+    Tensor
+        (B, 1, I, J, K), -1 to 1, near 0 in flat regions.
+
+    Raises
+    ------
+    ValueError
+        As :func:`local_ncc` does.
+    """
+    cross, product = _local_moments(fixed, moved, window)
+    return cross / (product + eps).sqrt()
+
+
+def _local_moments(fixed: Tensor, moved: Tensor, window: int) -> tuple[Tensor, Tensor]:
+    """Return the covariance and the product of the variances in the box around every voxel."""
     fixed, moved = _pair(fixed, moved)
     if window < 1 or window % 2 == 0:
         raise ValueError(f"the window is an odd number of voxels, not {window}")
@@ -64,7 +89,7 @@ def local_ncc(fixed: Tensor, moved: Tensor, window: int = 9, mask: Tensor | None
     variance_fixed = (_box_mean(fixed * fixed, window) - mean_fixed * mean_fixed).clamp(min=0)
     variance_moved = (_box_mean(moved * moved, window) - mean_moved * mean_moved).clamp(min=0)
     cross = _box_mean(fixed * moved, window) - mean_fixed * mean_moved
-    return -_mean_inside(cross * cross / (variance_fixed * variance_moved + eps), mask)
+    return cross, variance_fixed * variance_moved
 
 
 def normalised_mutual_information(fixed: Tensor, moved: Tensor, bins: int = 32, mask: Tensor | None = None) -> Tensor:

@@ -108,7 +108,8 @@ def report_of(files: PairFiles, pair: Pair, result: RegistrationResult, settings
 
     ``files`` (by their column), ``method``, ``settings``, ``quality`` (:meth:`~medseg.registration.Quality.to_dict`),
     ``inverse_consistency`` (of the written inverse, else ``None``), ``matrix`` (linear part, 4x4, RAS mm), ``start``
-    (what the deformation began with), ``losses``, ``seconds`` and their sum, ``notices``, ``version``.
+    (what the deformation
+    began with), ``similarity`` (what it compared), ``losses``, ``seconds`` and their sum, ``notices``, ``version``.
     """
     consistency = None
     if result.inverse is not None:
@@ -124,6 +125,7 @@ def report_of(files: PairFiles, pair: Pair, result: RegistrationResult, settings
         "inverse_consistency": consistency,
         "matrix": result.alignment.matrix.tolist(),
         "start": result.start,
+        "similarity": result.similarity or None,
         "losses": list(result.losses),
         "seconds": dict(result.timings),
         "total_seconds": sum(result.timings.values()),

@@ -20,7 +20,7 @@ from medseg.registration.pipeline import NO_NETWORK
 from medseg.registration.working_grid import working_pair
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from torch import nn
 
@@ -44,6 +44,9 @@ _MULTIPLE = 16
 """Sizes of the working grid: LapIRN with three levels takes multiples of 8, one of them larger."""
 _LITE = 4
 """Start channels of the LapIRN that two cores can train on a pair."""
+_OTHER_CONTRAST = (
+    "The two volumes show tissues in different brightness, so the deformation was found by their mutual information."
+)
 _COARSER = 1.1
 """How much coarser than its training grid a model's grid may be before the user is told (our choice)."""
 
@@ -62,6 +65,8 @@ class Deformation:
         Whether the user stopped it; the field is the best until then.
     start
         Where it began: "trained weights of X version Y", "fresh weights" or "no network".
+    similarity
+        What was compared: "lncc", "nmi" or "mind".
     notices
         Whole sentences for the user.
     """
@@ -70,6 +75,7 @@ class Deformation:
     losses: tuple[float, ...]
     stopped: bool
     start: str
+    similarity: str
     notices: tuple[str, ...] = ()
 
 
@@ -103,7 +109,25 @@ class _Task:
         )
 
     def objective(self, smoothness: float) -> Objective:
-        return self.options.objective or Objective.for_pair(self.fixed, self.moving, smoothness=smoothness)
+        asked = self.options.objective or Objective(similarity="auto", smoothness=smoothness)
+        return asked.settled(self.fixed, self.moving, self.alignment)
+
+    def found(
+        self, pair: WorkingPair, refined: Refined, objective: Objective, start: str, notices: Sequence[str] = ()
+    ) -> Deformation:
+        """Return a deformation, with a word about a choice that the user could not foresee."""
+        asked = self.options.objective
+        is_chosen = asked is None or asked.similarity == "auto"
+        if is_chosen and objective.similarity != "lncc" and self.fixed.modality == self.moving.modality:
+            notices = (_OTHER_CONTRAST, *notices)
+        return Deformation(
+            pair.field(refined.displacement),
+            refined.losses,
+            refined.stopped,
+            start,
+            objective.similarity,
+            tuple(notices),
+        )
 
 
 def deform(
@@ -147,8 +171,7 @@ def deform(
             found = refine_network(
                 fresh, pair, objective, iterations=counts, learning_rate=FRESH_RATE, progress=progress
             )
-    start = NO_NETWORK if options.method == "field" else FRESH
-    return Deformation(pair.field(found.displacement), found.losses, found.stopped, start)
+    return task.found(pair, found, objective, NO_NETWORK if options.method == "field" else FRESH)
 
 
 def _by_model(task: _Task, package: ModelPackage, network: nn.Module | None) -> Deformation:
@@ -162,8 +185,7 @@ def _by_model(task: _Task, package: ModelPackage, network: nn.Module | None) -> 
         raise ModelError(
             f"The network of the model '{package.title}' is not one that registers.", advice="Use another model."
         )
-    objective = task.objective(section.smoothness)
-    notices = []
+    objective, notices = task.objective(section.smoothness), []
     if not section.conditional and options.objective is not None and objective.smoothness != section.smoothness:
         notices.append(
             f"The model was trained for a smoothness of {section.smoothness:g}; the one asked for counts in the"
@@ -175,10 +197,9 @@ def _by_model(task: _Task, package: ModelPackage, network: nn.Module | None) -> 
     pair = task.pair(spacing, math.lcm(multiple, _MULTIPLE), device, package.preprocessing)
     with _a_loss_that_is_a_number():
         found = _refined(network, pair, objective, options, task.progress)
-    start = f"trained weights of {package.title} version {package.version}"
-    return Deformation(
-        pair.field(found.displacement), found.losses, found.stopped, start, (*notices, *([notice] if notice else []))
-    )
+    if notice:
+        notices.append(notice)
+    return task.found(pair, found, objective, f"trained weights of {package.title} version {package.version}", notices)
 
 
 def _refined(

@@ -42,7 +42,7 @@ class MeanImage:
 
 def mean_image(
     readers: Sequence[Callable[[], Volume]],
-    options: Callable[[Volume, Volume], RegistrationOptions],
+    options: RegistrationOptions,
     *,
     rounds: int = ROUNDS,
     fixed_mask: Volume | None = None,
@@ -57,7 +57,7 @@ def mean_image(
         Each gives a volume. The first is kept; the others are read in every round, so that one of them is held at a
         time.
     options
-        How to register the second volume to the first, both as they are.
+        How to register them; the first round is linear.
     rounds
         How often the mean is taken.
     fixed_mask
@@ -74,6 +74,8 @@ def mean_image(
     """
     if rounds < 1:
         raise InputError(f"A mean of {rounds} rounds is none.", advice="Give a number from 1.")
+    is_rigid = options.method == "rigid"
+    first_options = options if is_rigid else dataclasses.replace(options, method="affine", model=None)
     first = readers[0]()
     reference, left_out = first, {}
     for number in range(rounds):
@@ -89,9 +91,7 @@ def mean_image(
                 continue
             try:
                 volume = first if place == 0 else read()
-                chosen = options(reference, volume)
-                if number == 0 and chosen.method != "rigid":
-                    chosen = dataclasses.replace(chosen, method="affine", model=None)
+                chosen = first_options if number == 0 else options
                 found = register(reference, volume, chosen, fixed_mask=fixed_mask, network=network, progress=inner)
             except Cancelled:
                 raise

@@ -55,8 +55,8 @@ class RegistrationOptions:
         bundled model on one pair of brains at 2 mm, quick: 1.28 mm in 20 s of one core by the field, 1.68 mm in 180 s
         by the weights.)
     objective
-        What a deformable method minimises; ``None``: LNCC and diffusion, or MIND when the volumes have different
-        modalities, with the model's own smoothness or 0.4.
+        What a deformable method minimises; ``None``: diffusion with the model's own smoothness or 0.4, and LNCC, or
+        NMI when the volumes differ in contrast (see :func:`medseg.registration.contrast.have_one_contrast`).
     alignment
         Where the alignment starts and what it compares; its freedom is set by the method ("affine" before deforming).
     spacing_mm
@@ -127,6 +127,8 @@ class RegistrationResult:
         Of the deformable method, iteration by iteration.
     start
         Where the deformable method began: "trained weights of X version Y", "fresh weights" or :data:`NO_NETWORK`.
+    similarity
+        What the deformable method compared: "lncc", "nmi" or "mind"; "" for linear methods.
     notices
         Whole sentences for the user.
     timings
@@ -141,6 +143,7 @@ class RegistrationResult:
     inverse: SpatialTransform | None = None
     losses: tuple[float, ...] = ()
     start: str = NO_NETWORK
+    similarity: str = ""
     notices: tuple[str, ...] = ()
     timings: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
@@ -242,6 +245,7 @@ def register(
         inverse=inverse,
         losses=found.losses if found else (),
         start=found.start if found else NO_NETWORK,
+        similarity=found.similarity if found else "",
         notices=tuple(notices),
         timings=clock.seconds,
     )

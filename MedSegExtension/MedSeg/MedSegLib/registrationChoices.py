@@ -55,7 +55,7 @@ class Similarity(Enum):
         """Return the text of the combo box."""
         return {
             "auto": _("Automatic"),
-            "lncc": _("Local correlation (one modality)"),
+            "lncc": _("Local correlation (one contrast)"),
             "mind": _("Self-similarity (any modalities)"),
             "nmi": _("Mutual information (any modalities)"),
         }[self.value]
