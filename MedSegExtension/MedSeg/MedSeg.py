@@ -25,12 +25,13 @@ from slicer.ScriptedLoadableModule import (
 from slicer.util import VTKObservationMixin
 
 from MedSegLib import dependencies, settings
-from MedSegLib.background import Poller, waitUntil
+from MedSegLib.background import waitUntil
 from MedSegLib.panel import Panel
 from MedSegLib.parameterNode import Device, MedSegParameterNode, TransferMethod
 from MedSegLib.registrationChoices import RegistrationMethod
-from MedSegLib.runController import RunController
+from MedSegLib.registrationRun import RegistrationRequest
 from MedSegLib.sampleData import registerSampleData, showSample
+from MedSegLib.scripting import outcomeOf
 from MedSegLib.segmentationRun import Outcome, RunRequest
 from MedSegLib.selfTest import TRAINED_NAME, dice, threeBlocks, turnedHeart, writeTrainingSet
 
@@ -180,7 +181,7 @@ class MedSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
 
 class MedSegLogic(ScriptedLoadableModuleLogic):
-    """Segmentation for scripts, without the panel."""
+    """Segmentation and registration for scripts, without the panel."""
 
     def getParameterNode(self) -> MedSegParameterNode:
         """Return the parameter node of the scene, made when there is none."""
@@ -206,22 +207,43 @@ class MedSegLogic(ScriptedLoadableModuleLogic):
         MedSegError
             When the volume or the model cannot be used or the run fails; a sentence for the user.
         """
-        from medseg.errors import MedSegError
         from medseg.models import ModelLibrary
 
         package = ModelLibrary().find(modelName)
-        outcomes: list[Outcome] = []
-        poller = Poller()
-        controller = RunController(poller, lambda _run: None, outcomes.append)
-        try:
-            controller.start(RunRequest(volumeNode, package, outputNode, device, show3D, makeTable))
-            waitUntil(lambda: bool(outcomes))
-        finally:
-            controller.shutDown()
-            poller.close()
-        if outcomes[0].state != "done":
-            raise MedSegError(outcomes[0].sentence)
-        return outcomes[0]
+        return outcomeOf(RunRequest(volumeNode, package, outputNode, device, show3D, makeTable))
+
+    def register(
+        self,
+        fixedNode: Any,
+        movingNode: Any,
+        method: str = "affine",
+        outputNode: Any = None,
+        *,
+        modelName: str = "",
+        start: str = "auto",
+        inputs: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> Outcome:
+        """Register a volume node to another and wait for the result; Slicer stays alive meanwhile.
+
+        ``inputs`` are more nodes by the names of ``medseg.mrml.registration_inputs.RegistrationNodes``, such as
+        "fixed_mask" or "moving_segmentation"; ``start`` is told there too. ``options`` are those of
+        ``medseg.backend.verbs_registration.RegisterRequest``, such as ``refine="full"`` or ``outputs=["warped"]``.
+
+        >>> outcome = MedSegLogic().register(fixedNode, movingNode, "field", smoothness=0.6)  # doctest: +SKIP
+        >>> movingNode.SetAndObserveTransformNodeID(outcome.transformNode.GetID())  # doctest: +SKIP
+
+        Raises
+        ------
+        MedSegError
+            When a node or an option cannot be used or the run fails; a sentence for the user.
+        """
+        from medseg.mrml.registration_inputs import RegistrationNodes
+        from medseg.registration.models import registration_package
+
+        model = str(registration_package(modelName or None).folder) if method == "model" else ""
+        nodes = RegistrationNodes(fixedNode, movingNode, **(inputs or {}))
+        return outcomeOf(RegistrationRequest(nodes, {"method": method, **options}, model, start, outputNode))
 
 
 class MedSegTest(ScriptedLoadableModuleTest):

@@ -304,6 +304,21 @@ def test_volumes_of_two_modalities_are_hinted_at(a_registrar: Any, two_heads: tu
     assert "does not fit two modalities" in ui.registerHintLabel.text
 
 
+def test_scripts_register_without_the_panel(a_registrar: Any) -> None:
+    from medseg.errors import MedSegError
+
+    logic = a_registrar.loaded.source.MedSegLogic()
+    outcome = logic.register(a_registrar.fixed, a_registrar.moving, "rigid", outputs=["warped"], device="cpu")
+    assert outcome.transformNode.IsLinear()
+    assert outcome.volumeNode.GetImageData().GetDimensions() == a_registrar.fixed.GetImageData().GetDimensions()
+    before = names(a_registrar)
+    with pytest.raises(MedSegError, match="stiffness"):
+        logic.register(a_registrar.fixed, a_registrar.moving, "field", stiffness=1)
+    with pytest.raises(MedSegError, match="no model"):
+        logic.register(a_registrar.fixed, a_registrar.moving, "model", modelName="no-such-model")
+    assert names(a_registrar) == before, "what failed leaves nothing behind"
+
+
 def test_closing_the_scene_stops_a_registration(a_registrar: Any) -> None:
     a_registrar.ui.registerMethodComboBox.currentIndex = FIELD
     start_refining(a_registrar)
