@@ -6,17 +6,23 @@ met with a sentence before an optimiser runs away.
 
 from __future__ import annotations
 
+import contextlib
+import signal
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from medseg.errors import Cancelled, InputError
+from medseg.errors import InputError
 from medseg.progress import NO_PROGRESS, Progress
 from medseg.registration.starts import Judge, better_start
 from medseg.registration.transform import SpatialTransform
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import FrameType
+
     from medseg.volumes import Volume
 
 Start = Literal["centre", "moments", "given"]
@@ -314,14 +320,15 @@ def _optimised(
     state = _Watch(method, progress)
     method.AddCommand(sitk.sitkIterationEvent, state.look)
     try:
-        method.Execute(fixed, moving)
+        with state.signals_kept():
+            method.Execute(fixed, moving)
     except RuntimeError as error:
         raise InputError(
             "The alignment lost its way: the volumes no longer overlap.",
             advice="Give landmarks or a transform to begin with, or a mask of what both volumes show.",
         ) from error
-    if state.cancelled:
-        raise Cancelled
+    if state.error is not None:
+        raise state.error
     return SpatialTransform.from_sitk(change).then(start)
 
 
@@ -338,12 +345,35 @@ class _Watch:
 
     def __init__(self, method: Any, progress: Progress) -> None:
         self._method, self._progress = method, progress
-        self.cancelled = False
+        self._signals: list[tuple[int, FrameType | None]] = []
+        self.error: Exception | None = None
 
     def look(self) -> None:
         level, done = self._method.GetCurrentLevel(), self._method.GetOptimizerIteration()
         try:
             self._progress.update((level + min(done / _ITERATIONS, 1.0)) / len(_SHRINK), "Aligning")
-        except Cancelled:
-            self.cancelled = True
+        except Exception as error:  # noqa: BLE001 - raised again when the optimiser has ended
+            self.error = error
+        if self.error is not None or self._signals:
             self._method.StopRegistration()
+
+    @contextlib.contextmanager
+    def signals_kept(self) -> Iterator[None]:
+        """Answer signals such as Ctrl-C when the block has ended, which they bring about.
+
+        Python answers them where it runs next, that is on the way into :meth:`look`, and SimpleITK would make of a
+        KeyboardInterrupt there what it makes of volumes that no longer overlap.
+        """
+        handlers: dict[int, Callable[[int, FrameType | None], Any]] = {}
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                if callable(handler := signal.getsignal(number)):
+                    handlers[number] = handler
+                    signal.signal(number, lambda number, frame: self._signals.append((number, frame)))
+        try:
+            yield
+        finally:
+            for kept, handler in handlers.items():
+                signal.signal(kept, handler)
+            for arrived, frame in self._signals:
+                handlers[arrived](arrived, frame)

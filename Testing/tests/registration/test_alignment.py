@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -137,6 +138,28 @@ def test_an_alignment_can_be_cancelled() -> None:
     progress = Progress(lambda fraction, _text: asked.append(fraction), lambda: len(asked) > 3)
     with pytest.raises(Cancelled):
         align(head, moved(head, a_turn(9, (8, 0, 0))), AlignmentOptions("rigid"), progress=progress)
+
+
+def test_an_interruption_of_an_alignment_is_one() -> None:
+    head = a_head()
+    seen: list[float] = []
+
+    def interrupt(fraction: float, _text: str) -> None:
+        seen.append(fraction)
+        if len(seen) == 4:
+            signal.raise_signal(signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        align(head, moved(head, a_turn(9, (8, 0, 0))), AlignmentOptions("rigid"), progress=Progress(interrupt))
+    assert len(seen) < 10
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_defect_of_who_listens_is_not_taken_for_volumes_that_do_not_overlap() -> None:
+    head = a_head()
+    with pytest.raises(ZeroDivisionError):
+        align(head, head, AlignmentOptions("rigid"), progress=Progress(lambda _fraction, _text: 1 / 0))
 
 
 def test_landmarks_give_the_transform_that_they_follow() -> None:
