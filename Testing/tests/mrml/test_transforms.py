@@ -190,6 +190,22 @@ def test_the_field_of_an_inverted_transform_is_inverted_only_when_it_is_asked_fo
     np.testing.assert_array_equal(source.transform.matrix, expected.matrix)
 
 
+def test_the_field_is_found_behind_transforms_that_were_hardened_on_it(a_scene: Any) -> None:
+    node = transform_to_node(TRANSFORMS["field and linear"], a_scene, "t")
+    for shift in (3.0, 5.0):
+        matrix = np.eye(4)
+        matrix[0, 3] = shift
+        node.SetAndObserveTransformNodeID(add_linear_transform_node(a_scene, matrix).GetID())
+        assert node.HardenTransform()
+    source = field_of_node(node)
+    vectors = np.stack([give().array for give in source.volumes], axis=-1)
+    (field,) = (part for part in TRANSFORMS["field and linear"].stages if isinstance(part, DisplacementField))
+    np.testing.assert_allclose(vectors, field.vectors, atol=1e-6)
+    same = source.with_field(SpatialTransform((field,)))
+    points = points_inside()
+    assert apart(same.apply(points), transform_from_node(node).apply(points)) < TOLERANCE_MM
+
+
 def the_moving_volume() -> Volume:
     """A smooth image around where the fixed grid goes."""
     middle = TRANSFORMS["field and linear"].apply(FIXED.center_ras)
