@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 import sys
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -121,6 +123,18 @@ def test_a_turned_head_is_brought_onto_the_other(a_registrar: Any, two_heads: tu
     assert not ui.registerProgressBar.visible
     assert not ui.registerCurveLabel.visible, "nothing was refined"
     assert "Doe" not in a_registrar.panel.report()
+
+
+def test_what_was_written_is_held_once_and_the_report_still_tells_of_it(
+    a_registrar: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, seen = sys.modules["MedSegLib.registrationRun"].RegistrationRun, []
+    write = run._write
+    monkeypatch.setattr(run, "_write", lambda own, result: seen.append(weakref.ref(result)) or write(own, result))
+    assert register(a_registrar).state == "done"
+    gc.collect()
+    assert [reference() for reference in seen] == [None], "its volumes are in the scene now"
+    assert "Device: cpu" in a_registrar.panel.report()
 
 
 def test_nothing_is_shown_of_the_moving_volume_but_what_is_asked_for(a_registrar: Any) -> None:
