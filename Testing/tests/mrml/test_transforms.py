@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from medseg.errors import GeometryError, InputError
-from medseg.mrml import place_beside, volume_from_node
+from medseg.mrml import place_beside, transforms, volume_from_node
 from medseg.mrml.smoothing import field_of_node
 from medseg.mrml.transforms import (
     METHOD_ATTRIBUTE,
@@ -284,6 +284,25 @@ def test_a_transform_is_written_again_into_its_node(a_scene: Any) -> None:
         assert transform_to_node(TRANSFORMS[kind], a_scene, "other", node=node) is node
         assert apart(through(node.GetTransformFromParent(), points), TRANSFORMS[kind].apply(points)) < TOLERANCE_MM
     assert node.GetName() == "mine"
+
+
+def test_a_field_that_memory_cannot_hold_leaves_the_node_as_it_was(
+    a_scene: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points = points_inside()
+    node = transform_to_node(TRANSFORMS["field and linear"], a_scene, "t")
+
+    def full(_field: DisplacementField) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(transforms, "_grid", full)
+    count = a_scene.GetNumberOfNodes()
+    for output in (node, None):
+        with pytest.raises(MemoryError):
+            transform_to_node(TRANSFORMS["linear and field"], a_scene, "other", node=output)
+    assert a_scene.GetNumberOfNodes() == count
+    expected = TRANSFORMS["field and linear"].apply(points)
+    assert apart(through(node.GetTransformFromParent(), points), expected) < TOLERANCE_MM
 
 
 def test_a_node_that_cannot_take_the_transform_is_refused(a_scene: Any, a_volume_node: Any) -> None:
