@@ -162,7 +162,9 @@ def _landmarks(given: Any) -> tuple[np.ndarray, np.ndarray] | None:
         fixed, moving = (np.array(points, np.float64) for points in given)
     except (TypeError, ValueError) as error:
         raise InputError("The landmarks are not two lists of points.", advice=advice) from error
-    if fixed.shape != moving.shape or fixed.ndim != 2 or fixed.shape[1] != 3 or not 0 < len(fixed) <= _MOST_LANDMARKS:
+    if any(points.ndim not in (1, 2) or (points.size and points.shape[-1] != 3) for points in (fixed, moving)):
+        raise InputError("The landmarks are not two lists of points.", advice=advice)
+    if fixed.shape != moving.shape or fixed.ndim != 2 or not 0 < len(fixed) <= _MOST_LANDMARKS:
         raise InputError(
             f"There are {len(fixed)} landmarks in the fixed and {len(moving)} in the moving volume.", advice=advice
         )
@@ -228,7 +230,7 @@ def _options(
         spacing_mm=_spacing(request.spacing_mm),
         inverse=bool(request.inverse),
         device=str(request.device),
-        seed=int(request.seed),
+        seed=request.seed,
     )
 
 

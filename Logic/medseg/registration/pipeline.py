@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Literal
 
 from medseg.errors import InputError
@@ -33,6 +34,8 @@ METHODS: tuple[Method, ...] = ("rigid", "affine", "lapirn", "field", "model")
 EFFORTS: tuple[Effort, ...] = ("none", "quick", "full")
 DEFORMABLE: tuple[Method, ...] = ("lapirn", "field", "model")
 NO_NETWORK = "no network"
+_LARGEST_SEED = 2**32 - 2
+"""SimpleITK takes 32 bits, of which 0 stands for the clock; see :mod:`medseg.registration.alignment`."""
 _REFINE_BY: tuple[RefineBy, ...] = ("auto", "weights", "field")
 
 
@@ -66,7 +69,12 @@ class RegistrationOptions:
     device
         "auto", "cpu", "cuda" or "cuda:N".
     seed
-        The same seed gives the same result, to the rounding of sums over threads.
+        The same seed gives the same result, to the rounding of sums over threads; from 0 to 2**32 - 2.
+
+    Raises
+    ------
+    InputError
+        When an option has a value that does not exist, or two do not fit each other.
     """
 
     method: Method = "affine"
@@ -94,6 +102,8 @@ class RegistrationOptions:
             raise InputError(
                 f"There is nothing called '{self.refine_by}' to refine.", advice="Choose auto, weights or field."
             )
+        if not isinstance(self.seed, Integral) or not 0 <= self.seed <= _LARGEST_SEED:
+            raise InputError(f"The seed is {self.seed}.", advice=f"Give a whole number from 0 to {_LARGEST_SEED}.")
         if self.model and self.method != "model":
             raise InputError(
                 f"The method {self.method} takes no model.", advice="Choose the method model, or leave the model out."
