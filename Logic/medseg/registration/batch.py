@@ -103,12 +103,20 @@ def register_pair(
     return dataclasses.replace(result, quality=quality)
 
 
-def report_of(files: PairFiles, pair: Pair, result: RegistrationResult, settings: Mapping[str, Any]) -> dict[str, Any]:
+def report_of(
+    files: PairFiles,
+    pair: Pair,
+    result: RegistrationResult,
+    settings: Mapping[str, Any],
+    *,
+    outputs: Iterable[Path] = (),
+) -> dict[str, Any]:
     """Return the report of a registration, for :func:`medseg.registration.write_report`.
 
     ``files`` (by their column), ``method``, ``settings``, ``quality`` (:meth:`~medseg.registration.Quality.to_dict`),
     ``inverse_consistency`` (of the written inverse, else ``None``), ``matrix`` (linear part, 4x4, RAS mm), ``start``
-    (what the deformation began with), ``losses``, ``seconds`` and their sum, ``notices``, ``version``.
+    (what the deformation began with), ``losses``, ``seconds`` and their sum, ``notices``, ``outputs`` (the names of the
+    files that are written with it), ``version``.
     """
     consistency = None
     if result.inverse is not None:
@@ -128,6 +136,7 @@ def report_of(files: PairFiles, pair: Pair, result: RegistrationResult, settings
         "seconds": dict(result.timings),
         "total_seconds": sum(result.timings.values()),
         "notices": list(result.notices),
+        "outputs": [path.name for path in outputs],
     }
 
 
@@ -142,15 +151,18 @@ def finished_report(
     """Return the report of a pair that need not be registered again, else ``None``.
 
     That is one whose report was written of the same files with the same settings, after these files changed last, and
-    whose outputs are all there.
+    with it all the outputs, which are still there. (A file of that name may be of an earlier run with other settings.)
     """
+    wanted = list(outputs)
     try:
         written = path.stat().st_mtime
         report = json.loads(path.read_text(encoding="utf-8"))
         newest = max(changed_at(one) for one in files.paths.values())
     except (OSError, ValueError):
         return None
-    if not isinstance(report, dict) or not all(output.is_file() for output in outputs):
+    if not isinstance(report, dict) or not all(output.is_file() for output in wanted):
+        return None
+    if not {output.name for output in wanted} <= set(report.get("outputs", ())):
         return None
     same = report.get("files") == _told(files) and report.get("settings") == json.loads(json.dumps(dict(settings)))
     return report if same and newest <= written else None
