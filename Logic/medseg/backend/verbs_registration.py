@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from medseg.backend.encoding import Parcel
     from medseg.backend.verbs import Task
     from medseg.models import ModelPackage
-    from medseg.registration import Quality, RegistrationOptions, RegistrationResult
+    from medseg.registration import RegistrationOptions, RegistrationResult
     from medseg.registration.instance import Objective
     from medseg.volumes import Volume
 
@@ -113,7 +113,7 @@ def register_verb(task: Task) -> Parcel:
         raise Cancelled from error
     quality = result.quality
     if landmarks is not None and not request.start_from_landmarks:
-        quality = _with_landmarks(quality, result, landmarks)
+        quality = quality.with_landmarks(result.transform, *landmarks)
     pictures, notices = _pictures(request, result, volumes, task)
     return encode_registration(
         Registered(
@@ -259,17 +259,6 @@ def _spacing(given: Any) -> float | None:
     if isinstance(given, bool) or not isinstance(given, (int, float)) or not 0.1 <= given <= 100:
         raise InputError(f"The voxel size to work at is {given}.", advice="Give 0.1 to 100 mm, or nothing.")
     return float(given)
-
-
-def _with_landmarks(quality: Quality, result: RegistrationResult, landmarks: tuple[np.ndarray, np.ndarray]) -> Quality:
-    from medseg.registration import SpatialTransform
-    from medseg.registration.quality import landmark_errors
-
-    return dataclasses.replace(
-        quality,
-        landmark_errors_before_mm=landmark_errors(SpatialTransform(), *landmarks),
-        landmark_errors_after_mm=landmark_errors(result.transform, *landmarks),
-    )
 
 
 def _pictures(

@@ -14,8 +14,7 @@ import numpy as np
 from medseg.files import atomic_path
 from medseg.progress import NO_PROGRESS, Progress
 from medseg.registration.pipeline import register
-from medseg.registration.quality import inverse_consistency, landmark_errors
-from medseg.registration.transform import SpatialTransform
+from medseg.registration.quality import inverse_consistency
 from medseg.version import VERSION
 
 if TYPE_CHECKING:
@@ -95,12 +94,7 @@ def register_pair(
     )
     if start is not None or pair.landmarks is None:
         return result
-    quality = dataclasses.replace(
-        result.quality,
-        landmark_errors_before_mm=landmark_errors(SpatialTransform(), *pair.landmarks),
-        landmark_errors_after_mm=landmark_errors(result.transform, *pair.landmarks),
-    )
-    return dataclasses.replace(result, quality=quality)
+    return dataclasses.replace(result, quality=result.quality.with_landmarks(result.transform, *pair.landmarks))
 
 
 def report_of(

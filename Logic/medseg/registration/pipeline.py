@@ -12,7 +12,7 @@ from medseg.errors import InputError
 from medseg.progress import NO_PROGRESS, Progress
 from medseg.registration.alignment import AlignmentOptions, align, from_landmarks
 from medseg.registration.models import registration_package
-from medseg.registration.quality import Quality, figures_of_field, figures_of_labels, landmark_errors, likeness
+from medseg.registration.quality import Quality, figures_of_field, figures_of_labels, likeness
 from medseg.registration.transform import SpatialTransform
 
 if TYPE_CHECKING:
@@ -285,16 +285,15 @@ def _measured(
             given.moving_labels.resample(grid, interpolation="nearest"),
             transform.resample(given.moving_labels, grid, "nearest"),
         )
-    return Quality(
+    quality = Quality(
         correlation_before=before[0],
         correlation_after=after[0],
         information_before=before[1],
         information_after=after[1],
         deformation=figures_of_field(deformation) if deformation is not None else None,
         labels=labels,
-        landmark_errors_before_mm=() if landmarks is None else landmark_errors(SpatialTransform(), *landmarks),
-        landmark_errors_after_mm=() if landmarks is None else landmark_errors(transform, *landmarks),
     )
+    return quality if landmarks is None else quality.with_landmarks(transform, *landmarks)
 
 
 class _Clock:
