@@ -119,11 +119,11 @@ def align(
     judge = Judge(fixed, moving, seen[0], options.metric)
     rigid = _improved(images, start, "rigid", options=options, judge=judge, progress=progress.part(0.0, 0.4))
     if options.start != "given":
-        progress.update(0.4, "Looking around")
-        elsewhere = better_start(Judge(fixed, moving, seen[0], options.metric, coarse=True), rigid, start)
+        around = Judge(fixed, moving, seen[0], options.metric, coarse=True)
+        elsewhere = better_start(around, rigid, start, progress.part(0.4, 0.5))
         if elsewhere is not None:
             other = _improved(
-                images, elsewhere, "rigid", options=options, judge=judge, progress=progress.part(0.4, 0.6)
+                images, elsewhere, "rigid", options=options, judge=judge, progress=progress.part(0.5, 0.6)
             )
             rigid = max(rigid, other, key=judge.alike)
     if options.freedom == "rigid":

@@ -140,6 +140,15 @@ def test_an_alignment_can_be_cancelled() -> None:
         align(head, moved(head, a_turn(9, (8, 0, 0))), AlignmentOptions("rigid"), progress=progress)
 
 
+def test_looking_around_can_be_cancelled() -> None:
+    head = a_head()
+    judge, start, asked = Judge(head, head, None, "correlation"), SpatialTransform(), []
+    progress = Progress(lambda fraction, _text: asked.append(fraction), lambda: len(asked) > 3)
+    with pytest.raises(Cancelled):
+        better_start(judge, start, start, progress)
+    assert len(asked) == 4
+
+
 def test_an_interruption_of_an_alignment_is_one() -> None:
     head = a_head()
     seen: list[float] = []
