@@ -38,6 +38,8 @@ _SAMPLES = 20_000
 _ITERATIONS = 120
 _FINEST_MM = 1.5
 """Volumes are looked at no finer than this, which is enough for six or twelve numbers and spares seconds."""
+_FEWEST = 4
+"""Voxels along an axis, which SimpleITK's smoothing takes."""
 _MARGIN, _CAUTIOUS = 0.5, 0.5
 """Of a second try: how much air is put around the moving volume, in its sizes, and mm of its first step."""
 
@@ -100,7 +102,8 @@ def align(
     Raises
     ------
     InputError
-        When a volume is constant, a mask misses its volume, or the two do not overlap at the start.
+        When a volume is constant or has fewer than 4 voxels along an axis, a mask misses its volume, or the two do not
+        overlap at the start.
     Cancelled
         When the user asked to stop.
     """
@@ -115,6 +118,8 @@ def align(
     _check_overlap(fixed, moving, start, seen[0])
     if options.freedom == "none":
         return start
+    for volume, name in ((fixed, "fixed"), (moving, "moving")):
+        _check_size(volume, name)
     images = [_shrunk(volume, mask) for volume, mask in zip((fixed, moving), seen, strict=True)]
     judge = Judge(fixed, moving, seen[0], options.metric)
     rigid = _improved(images, start, "rigid", options=options, judge=judge, progress=progress.part(0.0, 0.4))
@@ -199,6 +204,15 @@ def _check_contrast(volume: Volume, name: str) -> None:
         )
 
 
+def _check_size(volume: Volume, name: str) -> None:
+    if min(volume.shape) < _FEWEST:
+        size = " x ".join(str(count) for count in volume.geometry.size)
+        raise InputError(
+            f"The {name} volume is {size} voxels; an alignment takes at least {_FEWEST} along every axis.",
+            advice="Choose a volume of more slices.",
+        )
+
+
 def _mask_on(mask: Volume, volume: Volume, name: str) -> Volume:
     shown = mask.with_array((mask.array > 0).astype(np.uint8)).resample(volume.geometry, interpolation="nearest")
     if not shown.array.any():
@@ -253,7 +267,10 @@ def _shrunk(volume: Volume, mask: Volume | None) -> tuple[Any, Any]:
     import SimpleITK as sitk
 
     shrunk = volume.with_array(volume.array.astype(np.float32))
-    factors = [max(round(_FINEST_MM / step), 1) for step in volume.geometry.spacing]
+    factors = [
+        max(min(round(_FINEST_MM / step), size // _FEWEST), 1)
+        for step, size in zip(volume.geometry.spacing, volume.geometry.size, strict=True)
+    ]
     image = shrunk.to_sitk()
     if max(factors) > 1:
         sigma = [0.4 * factor * step for factor, step in zip(factors, volume.geometry.spacing, strict=True)]

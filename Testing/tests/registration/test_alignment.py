@@ -140,6 +140,22 @@ def test_an_alignment_can_be_cancelled() -> None:
         align(head, moved(head, a_turn(9, (8, 0, 0))), AlignmentOptions("rigid"), progress=progress)
 
 
+def test_a_stack_of_few_slices_is_refused_in_a_sentence() -> None:
+    head = a_head()
+    geometry = head.geometry.cropped((9, 0, 0), (12, *head.shape[1:]))
+    stack = Volume(head.array[9:12], geometry)
+    for pair in ((stack, head), (head, stack)):
+        with pytest.raises(InputError, match="3 voxels; an alignment takes at least 4"):
+            align(*pair, AlignmentOptions("rigid"))
+
+
+def test_a_thin_slab_of_fine_slices_keeps_as_many_as_smoothing_takes() -> None:
+    head = a_head((9, 48, 44), (4.0, 4.0, 0.3))
+    image, mask = alignment._shrunk(head, head.with_array((head.array > 0.3).astype(np.uint8)))
+    assert image.GetSize() == mask.GetSize() == (44, 48, 4)
+    assert alignment._shrunk(a_head((30, 48, 44), (0.5, 0.5, 0.5)), None)[0].GetSize() == (14, 16, 10)
+
+
 def test_looking_around_can_be_cancelled() -> None:
     head = a_head()
     judge, start, asked = Judge(head, head, None, "correlation"), SpatialTransform(), []
