@@ -69,6 +69,14 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             folder.rmdir()
 
 
+def remove_file(path: Path) -> None:
+    """Remove a file, if it is there; raise ``WriteError`` when that fails."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise write_error(path, error) from error
+
+
 def _replace(source: Path, target: Path) -> None:
     deadline = time.monotonic() + REPLACE_SECONDS
     while time.monotonic() < deadline:

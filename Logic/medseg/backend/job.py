@@ -88,6 +88,7 @@ class Job:
         self._log: list[str] = []
         self._figures: dict[str, list[float | None]] = {}
         self._result: Any = None
+        self._device = ""
         self._created = time.monotonic()
         self.cancel_requested = threading.Event()
         self.finish_requested = threading.Event()
@@ -136,6 +137,11 @@ class Job:
         with self._lock:
             return list(self._figures.get(name, ()))
 
+    @property
+    def device(self) -> str:
+        """Where the result was computed, empty when there is none or it does not say."""
+        return self._device
+
     def poll(self) -> Job:
         """Return the job itself: its properties are always up to date. Never waits."""
         return self
@@ -162,7 +168,7 @@ class Job:
 
     def result(self) -> Any:
         """Return what the job gave: a SegmentationResult for "segment", a DerivedVolume for a verb that gives a volume,
-        a Registered for one that gives a transform, a dictionary for an estimate.
+        a Registered for one that gives a transform, a dictionary for an estimate; None after :meth:`drop_result`.
 
         Raises
         ------
@@ -174,6 +180,11 @@ class Job:
         if not self.is_finished:
             raise WorkerError("The job is not finished.", advice="Wait until its state is done.")
         return self._result
+
+    def drop_result(self) -> None:
+        """Let go of the result, often hundreds of megabytes, when it was made use of and the report is still wanted."""
+        with self._lock:
+            self._result = None
 
     def report(self) -> str:
         """Return a text for "copy report": versions, device, interpreter, log, traceback; nothing of the patient."""
@@ -218,6 +229,7 @@ class Job:
             if self._finished.is_set():
                 return
             self._state, self._error, self._result = state, error, result
+            self._device = str(getattr(result, "device", ""))
             self.details = details
             self._progress = 1.0 if state == "done" else self._progress
             self._text = {"done": "Done.", "cancelled": "Cancelled."}.get(state, str(error))

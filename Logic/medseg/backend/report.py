@@ -32,8 +32,8 @@ def job_report(
         "Log:",
         *(f"  {line}" for line in job.log),
     ]
-    if job.is_finished and job.error is None and getattr(job.result(), "device", None):
-        lines.insert(4, f"Device: {job.result().device}")
+    if job.device:
+        lines.insert(4, f"Device: {job.device}")
     if job.error is not None:
         lines += [f"Error: {job.error}"]
     if job.details:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from medseg.backend.encoding import Parcel
     from medseg.backend.verbs import Task
     from medseg.models import ModelPackage
-    from medseg.registration import Quality, RegistrationOptions, RegistrationResult
+    from medseg.registration import RegistrationOptions, RegistrationResult
     from medseg.registration.instance import Objective
     from medseg.volumes import Volume
 
@@ -113,7 +112,7 @@ def register_verb(task: Task) -> Parcel:
         raise Cancelled from error
     quality = result.quality
     if landmarks is not None and not request.start_from_landmarks:
-        quality = _with_landmarks(quality, result, landmarks)
+        quality = quality.with_landmarks(result.transform, *landmarks)
     pictures, notices = _pictures(request, result, volumes, task)
     return encode_registration(
         Registered(
@@ -162,7 +161,9 @@ def _landmarks(given: Any) -> tuple[np.ndarray, np.ndarray] | None:
         fixed, moving = (np.array(points, np.float64) for points in given)
     except (TypeError, ValueError) as error:
         raise InputError("The landmarks are not two lists of points.", advice=advice) from error
-    if fixed.shape != moving.shape or fixed.ndim != 2 or fixed.shape[1] != 3 or not 0 < len(fixed) <= _MOST_LANDMARKS:
+    if any(points.ndim not in (1, 2) or (points.size and points.shape[-1] != 3) for points in (fixed, moving)):
+        raise InputError("The landmarks are not two lists of points.", advice=advice)
+    if fixed.shape != moving.shape or fixed.ndim != 2 or not 0 < len(fixed) <= _MOST_LANDMARKS:
         raise InputError(
             f"There are {len(fixed)} landmarks in the fixed and {len(moving)} in the moving volume.", advice=advice
         )
@@ -224,7 +225,7 @@ def _options(
         spacing_mm=_spacing(request.spacing_mm),
         inverse=bool(request.inverse),
         device=str(request.device),
-        seed=int(request.seed),
+        seed=request.seed,
     )
 
 
@@ -253,17 +254,6 @@ def _spacing(given: Any) -> float | None:
     if isinstance(given, bool) or not isinstance(given, (int, float)) or not 0.1 <= given <= 100:
         raise InputError(f"The voxel size to work at is {given}.", advice="Give 0.1 to 100 mm, or nothing.")
     return float(given)
-
-
-def _with_landmarks(quality: Quality, result: RegistrationResult, landmarks: tuple[np.ndarray, np.ndarray]) -> Quality:
-    from medseg.registration import SpatialTransform
-    from medseg.registration.quality import landmark_errors
-
-    return dataclasses.replace(
-        quality,
-        landmark_errors_before_mm=landmark_errors(SpatialTransform(), *landmarks),
-        landmark_errors_after_mm=landmark_errors(result.transform, *landmarks),
-    )
 
 
 def _pictures(

@@ -105,7 +105,7 @@ def outputs_for(option: str, text: str, cases: Sequence[Case], endings: Sequence
         if not has_ending:
             raise typer.BadParameter(f"{text} must end with {_either(endings)}.", param_hint=option)
         paths = [Path(text.replace(_PLACEHOLDER, case.name)) for case in cases]
-    elif Path(text).is_dir() or text.endswith(("/", os.sep)) or (len(cases) > 1 and not has_ending):
+    elif is_folder(text) or (len(cases) > 1 and not has_ending):
         paths = [make_folder(Path(text)) / f"{case.name}{endings[0]}" for case in cases]
     elif len(cases) > 1:
         raise typer.BadParameter(
@@ -120,6 +120,11 @@ def outputs_for(option: str, text: str, cases: Sequence[Case], endings: Sequence
     spare_inputs(paths, cases)
     check_writable(paths)
     return paths
+
+
+def is_folder(text: str) -> bool:
+    """Return whether a name is that of a folder: one that is there, or one to be made, as its closing slash says."""
+    return Path(text).is_dir() or text.endswith(("/", os.sep))
 
 
 def make_folder(path: Path) -> Path:

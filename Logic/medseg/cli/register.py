@@ -31,47 +31,64 @@ from medseg.cli.register_options import (
 )
 from medseg.cli.segment import Device, DeviceOption
 
+_PATH = "PATH"
+"""Outputs are read as text: a path forgets the closing slash, which says that a folder is to be made."""
+
 
 def register(
     fixed: Annotated[Path, typer.Argument(help="The volume that stays, a file or a DICOM folder.", show_default=False)],
     moving: Annotated[Path, typer.Argument(help="The volume that is brought onto it.", show_default=False)],
     *,
     output_transform: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
+            metavar=_PATH,
             help="Where to write the transform: .h5 (any), .tfm, or a displacement field (.nrrd, .nii.gz, .mha).",
             show_default=False,
         ),
     ] = None,
-    output_inverse: Annotated[Path | None, typer.Option(help="Where to write its inverse.", show_default=False)] = None,
+    output_inverse: Annotated[
+        str | None, typer.Option(metavar=_PATH, help="Where to write its inverse.", show_default=False)
+    ] = None,
     output_volume: Annotated[
-        Path | None,
-        typer.Option(help="Where to write the moving volume on the fixed one's grid.", show_default=False),
+        str | None,
+        typer.Option(
+            metavar=_PATH, help="Where to write the moving volume on the fixed one's grid.", show_default=False
+        ),
     ] = None,
     output_labels: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
+            metavar=_PATH,
             help="Where to write --moving-labels on the fixed volume's grid: .seg.nrrd or a label map.",
             show_default=False,
         ),
     ] = None,
     output_jacobian: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
+            metavar=_PATH,
             help="Where to write the volume change of the deformation: 1 is none, 0.5 half, below 0 a fold.",
             show_default=False,
         ),
     ] = None,
     output_checkerboard: Annotated[
-        Path | None, typer.Option(help="Where to write both volumes in turns, 0 to 1.", show_default=False)
+        str | None,
+        typer.Option(metavar=_PATH, help="Where to write both volumes in turns, 0 to 1.", show_default=False),
     ] = None,
     output_difference: Annotated[
-        Path | None,
-        typer.Option(help="Where to write moving minus fixed, for volumes of one modality.", show_default=False),
+        str | None,
+        typer.Option(
+            metavar=_PATH,
+            help="Where to write moving minus fixed, for volumes of one modality.",
+            show_default=False,
+        ),
     ] = None,
-    preview: Annotated[Path | None, typer.Option(help="Draw slices to this .png file.", show_default=False)] = None,
+    preview: Annotated[
+        str | None, typer.Option(metavar=_PATH, help="Draw slices to this .png file.", show_default=False)
+    ] = None,
     report: Annotated[
-        Path | None, typer.Option(help="Write the figures to this file (.json).", show_default=False)
+        str | None, typer.Option(metavar=_PATH, help="Write the figures to this file (.json).", show_default=False)
     ] = None,
     method: MethodOption = None,
     model: ModelOption = None,
@@ -113,9 +130,7 @@ def register(
     """
     from medseg.cli.cases import case_name
     from medseg.cli.console import Bar, remarks
-    from medseg.cli.failures import interruption_postponed
-    from medseg.cli.register_outputs import Outputs, show, write_outputs
-    from medseg.registration.batch import register_pair, report_of
+    from medseg.cli.register_outputs import Outputs, register_files, show
     from medseg.registration.pairs import PairFiles
 
     settings = Settings(
@@ -136,29 +151,20 @@ def register(
         initial=initial_transform,
     )
     files = PairFiles(case_name(moving), fixed, moving, fixed_mask, moving_mask, fixed_labels, moving_labels, landmarks)
-    outputs = Outputs(
-        transform=output_transform,
-        inverse=output_inverse,
-        volume=output_volume,
-        labels=output_labels,
-        jacobian=output_jacobian,
-        checkerboard=output_checkerboard,
-        difference=output_difference,
-        preview=preview,
-        report=report,
-    ).settled(files, linear=settings.is_linear)
-    if not outputs.paths:
-        raise typer.BadParameter(
-            "Give --output-transform, --output-volume, --report or another output: nothing would be kept."
-        )
+    given = {
+        "transform": output_transform,
+        "inverse": output_inverse,
+        "volume": output_volume,
+        "labels": output_labels,
+        "jacobian": output_jacobian,
+        "checkerboard": output_checkerboard,
+        "difference": output_difference,
+        "preview": preview,
+        "report": report,
+    }
+    outputs = Outputs.planned(given, files, linear=settings.is_linear, initial=initial_transform)
     initial, network = settings.read_initial(), settings.network
     with Bar(remarks()) as bar:
         progress = bar.start(moving.name)
-        pair = files.read()
-        options = settings.options(initial=initial, inverse=outputs.inverse is not None)
-        result = register_pair(
-            pair, options, landmarks_measure_only=landmarks_measure_only, network=network, progress=progress
-        )
-        with interruption_postponed():
-            write_outputs(outputs, files, pair, result, report_of(files, pair, result, settings.to_dict()))
+        result, _ = register_files(files, outputs, settings, network=network, initial=initial, progress=progress)
     show(result, outputs.paths)

@@ -37,11 +37,8 @@ from medseg.cli.register_options import (
 from medseg.cli.segment import Device, DeviceOption
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from medseg.cli.register_outputs import Outputs
-    from medseg.progress import Progress
-    from medseg.registration.batch import Outcome
+    from medseg.registration.batch import Outcome, Status
     from medseg.registration.pairs import PairFiles
 
 
@@ -67,6 +64,7 @@ AlsoOption = Annotated[
     typer.Option("--also", help="Write this too, for each pair; may be given several times.", show_default=False),
 ]
 
+_SUMMARY = "summary.csv"
 _FILE_NAMES = {
     "transform": "transform.h5",
     "volume": "warped.nii.gz",
@@ -145,7 +143,8 @@ def register_many(
         seed=seed,
         device=device.value,
     )
-    _run(pairs, output_dir, settings, also or [], resume=resume)
+    planned = _planned(pairs, output_dir, settings, also or [], inputs=[table])
+    _run(planned, output_dir, settings, resume=resume)
 
 
 def register_series(
@@ -184,7 +183,6 @@ def register_series(
     Each moving volume gets a folder as `medseg register-many` writes it. With --groupwise the mean lies where FIXED
     lies, and is the fixed volume of every transform.
     """
-    from medseg.cli.cases import make_folder
     from medseg.registration.pairs import series_of
 
     settings = Settings(
@@ -203,53 +201,66 @@ def register_series(
         seed=seed,
         device=device.value,
     )
-    target, volumes = fixed, list(moving)
-    if groupwise:
-        volumes = [fixed, *moving]
-        series_of(fixed, volumes)  # says at once when two have one name
-        target = _mean(volumes, make_folder(output_dir), settings, rounds, fixed_mask, resume=resume)
-    pairs = tuple(
+    volumes = [fixed, *moving] if groupwise else list(moving)
+    mean = _Mean(volumes, output_dir, settings, rounds, fixed_mask)
+    pairs = [
         dataclasses.replace(pair, fixed_mask=fixed_mask, fixed_labels=fixed_labels)
-        for pair in series_of(target, volumes)
-    )
-    _run(pairs, output_dir, settings, also or [], resume=resume)
+        for pair in series_of(mean.path if groupwise else fixed, volumes)
+    ]
+    planned = _planned(pairs, output_dir, settings, also or [])
+    if groupwise:
+        mean.make(resume=resume)
+    _run(planned, output_dir, settings, resume=resume)
 
 
-def _run(
-    pairs: "Sequence[PairFiles]", folder: Path, settings: Settings, also: Sequence[Extra], *, resume: bool
-) -> None:
-    """Register all pairs, write the summary after each, print it, and exit with code 1 when one failed."""
-    from medseg.cli.cases import check_writable, make_folder
-    from medseg.cli.console import Bar, remarks, results
-    from medseg.cli.failures import unexpected
-    from medseg.errors import Cancelled, MedSegError
+def _planned(
+    pairs: "Sequence[PairFiles]",
+    folder: Path,
+    settings: Settings,
+    also: Sequence[Extra],
+    *,
+    inputs: Sequence[Path] = (),
+) -> "list[tuple[PairFiles, Outputs]]":
+    """Return what is written for each pair, after saying all that can be wrong with the command line and the folder.
+
+    ``inputs`` are further files that may not be overwritten.
+    """
+    from medseg.cli.cases import Case, check_writable, make_folder, spare_inputs
     from medseg.preview import check_preview
-    from medseg.registration.batch import Outcome, figures_of, finished_report, write_summary
 
-    console, outcomes = remarks(), []
-    # All that can be wrong with the command line and the folder is said before the first pair.
     if settings.is_linear and Extra.JACOBIAN in also:
         raise typer.BadParameter("jacobian is for methods that deform.", param_hint="--also")
     if Extra.PREVIEW in also:
         check_preview()
-    summary = make_folder(folder) / "summary.csv"
+    summary = make_folder(folder) / _SUMMARY
+    spare_inputs([summary], [Case("", (*inputs, *(path for files in pairs for path in files.paths.values())))])
     check_writable([summary])
-    planned = [(files, _outputs(files, folder, also)) for files in pairs]
+    return [(files, _outputs(files, folder, also)) for files in pairs]
+
+
+def _run(planned: "Sequence[tuple[PairFiles, Outputs]]", folder: Path, settings: Settings, *, resume: bool) -> None:
+    """Register all pairs, write the summary after each, print it, and exit with code 1 when one failed."""
+    from medseg.cli.console import Bar, remarks, results
+    from medseg.cli.failures import unexpected
+    from medseg.cli.register_outputs import register_files
+    from medseg.errors import Cancelled, MedSegError
+    from medseg.registration.batch import Outcome, figures_of, finished_report, write_summary
+
+    console, outcomes, summary = remarks(), [], folder / _SUMMARY
     network = settings.network
-    with Bar(console, len(pairs)) as bar:
+    with Bar(console, len(planned)) as bar:
         for files, outputs in planned:
             progress = bar.start(files.name)
             assert outputs.report is not None
             report = finished_report(outputs.report, files, settings.to_dict(), outputs.paths) if resume else None
+            status: Status = "done" if report is None else "skipped"
             try:
-                if report is not None:
-                    outcomes.append(Outcome(files.name, "skipped", figures_of(report)))
-                else:
-                    figures = _register(files, outputs, settings, network, progress)
-                    outcomes.append(Outcome(files.name, "done", figures))
+                if report is None:
+                    _, report = register_files(files, outputs, settings, network=network, progress=progress)
+                outcomes.append(Outcome(files.name, status, figures_of(report)))
             except (Cancelled, KeyboardInterrupt):
                 with bar.aside():
-                    console.print(f"{len(outcomes)} of {len(pairs)} pairs were worked on; their results are whole.")
+                    console.print(f"{len(outcomes)} of {len(planned)} pairs were worked on; their results are whole.")
                 raise
             except Exception as error:  # noqa: BLE001 - a defect fails its pair, is reported, and the others go on
                 message = str(error) if isinstance(error, MedSegError) else unexpected(error)
@@ -274,83 +285,80 @@ def _outputs(files: "PairFiles", folder: Path, also: Sequence[Extra]) -> "Output
     return outputs
 
 
-def _register(
-    files: "PairFiles", outputs: "Outputs", settings: Settings, network: "nn.Module | None", progress: "Progress"
-) -> dict[str, float]:
-    """Register a pair, write its files and return its figures."""
-    from medseg.cli.cases import make_folder
-    from medseg.cli.failures import interruption_postponed
-    from medseg.cli.register_outputs import write_outputs
-    from medseg.registration.batch import figures_of, register_pair, report_of
+@dataclasses.dataclass(frozen=True)
+class _Mean:
+    """The mean of volumes in a folder, and beside it what it was made of."""
 
-    progress.update(0.0, "Reading")
-    pair = files.read()
-    options = settings.options(inverse=outputs.inverse is not None)
-    result = register_pair(
-        pair,
-        options,
-        landmarks_measure_only=settings.landmarks_measure_only,
-        network=network,
-        progress=progress.part(0.02, 0.98),
-    )
-    progress.update(0.98, "Writing")
-    report = report_of(files, pair, result, settings.to_dict())
-    for path in outputs.paths:
-        make_folder(path.parent)
-    with interruption_postponed():
-        write_outputs(outputs, files, pair, result, report)
-    return figures_of(report)
+    volumes: Sequence[Path]
+    folder: Path
+    settings: Settings
+    rounds: int
+    fixed_mask: Path | None
 
+    @property
+    def path(self) -> Path:
+        return self.folder / "mean.nii.gz"
 
-def _mean(
-    volumes: Sequence[Path], folder: Path, settings: Settings, rounds: int, fixed_mask: Path | None, *, resume: bool
-) -> Path:
-    """Write the mean of the volumes, and what it was made of, and return its path."""
-    import functools
+    @property
+    def _record(self) -> Path:
+        return self.folder / "mean.json"
 
-    from medseg.cli.console import Bar, remarks, results
-    from medseg.cli.failures import interruption_postponed
-    from medseg.registration import write_report
-    from medseg.registration.groupwise import mean_image
-    from medseg.volumes import read_labelmap, read_volume, write_volume
+    @property
+    def _inputs(self) -> list[Path]:
+        return [*self.volumes, *([self.fixed_mask] if self.fixed_mask else [])]
 
-    path, record = folder / "mean.nii.gz", folder / "mean.json"
-    inputs = [*volumes, *([fixed_mask] if fixed_mask else [])]
-    made_of: dict[str, Any] = {
-        "volumes": [str(volume) for volume in volumes], "fixed_mask": str(fixed_mask or ""), "rounds": rounds,
-        "settings": settings.to_dict(),
-    }  # fmt: skip
-    if resume and _is_newest(path, record, inputs, made_of):
-        return path
-    console = remarks()
-    with Bar(console) as bar:
-        found = mean_image(
-            [functools.partial(read_volume, volume) for volume in volumes],
-            settings.options(),
-            rounds=rounds,
-            fixed_mask=None if fixed_mask is None else read_labelmap(fixed_mask),
-            network=settings.network,
-            progress=bar.start("Mean"),
-        )
-        with interruption_postponed():
-            write_volume(found.volume, path)
-            write_report(record, {**made_of, "left_out": list(found.left_out)})
-    for sentence in found.left_out:
-        console.print(f"Note: A volume is not in the mean. {sentence}", markup=False)
-    results().print(f"Written: {path}", markup=False)
-    return path
+    @property
+    def _made_of(self) -> dict[str, Any]:
+        return {
+            "volumes": [str(volume) for volume in self.volumes],
+            "fixed_mask": str(self.fixed_mask or ""),
+            "rounds": self.rounds,
+            "settings": self.settings.to_dict(),
+        }
 
+    def make(self, *, resume: bool) -> None:
+        """Write both, unless they are there of the same inputs and may stay."""
+        import functools
 
-def _is_newest(path: Path, record: Path, inputs: Sequence[Path], made_of: dict[str, Any]) -> bool:
-    """Return whether the mean that lies there was made of these inputs as they are, and of all of them."""
-    from medseg.registration.batch import changed_at
+        from medseg.cli.cases import Case, spare_inputs
+        from medseg.cli.console import Bar, remarks, results
+        from medseg.cli.failures import interruption_postponed
+        from medseg.files import remove_file
+        from medseg.registration import write_report
+        from medseg.registration.groupwise import mean_image
+        from medseg.volumes import read_labelmap, read_volume, write_volume
 
-    try:
-        known = json.loads(record.read_text(encoding="utf-8"))
-        age = path.stat().st_mtime
-        return known == {**made_of, "left_out": []} and all(changed_at(one) <= age for one in inputs)
-    except (OSError, ValueError):
-        return False
+        spare_inputs([self.path, self._record], [Case("", tuple(self._inputs))])
+        if resume and self._is_newest():
+            return
+        console = remarks()
+        with Bar(console) as bar:
+            found = mean_image(
+                [functools.partial(read_volume, volume) for volume in self.volumes],
+                self.settings.options(),
+                rounds=self.rounds,
+                fixed_mask=None if self.fixed_mask is None else read_labelmap(self.fixed_mask),
+                network=self.settings.network,
+                progress=bar.start("Mean"),
+            )
+            with interruption_postponed():
+                remove_file(self._record)  # which would tell of another mean
+                write_volume(found.volume, self.path)
+                write_report(self._record, {**self._made_of, "left_out": list(found.left_out)})
+        for sentence in found.left_out:
+            console.print(f"Note: A volume is not in the mean. {sentence}", markup=False)
+        results().print(f"Written: {self.path}", markup=False)
+
+    def _is_newest(self) -> bool:
+        """Return whether the mean that lies there was made of these inputs as they are, and of all of them."""
+        from medseg.registration.batch import changed_at
+
+        try:
+            known = json.loads(self._record.read_text(encoding="utf-8"))
+            age = self.path.stat().st_mtime
+            return known == {**self._made_of, "left_out": []} and all(changed_at(one) <= age for one in self._inputs)
+        except (OSError, ValueError):
+            return False
 
 
 def _show(outcomes: "Sequence[Outcome]") -> None:

@@ -8,14 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from medseg.cli.cases import LABELMAP_ENDINGS, OUTPUT_ENDINGS, SEGMENTATION_ENDING, Case, outputs_for
+from medseg.cli.cases import LABELMAP_ENDINGS, OUTPUT_ENDINGS, SEGMENTATION_ENDING, Case, is_folder, outputs_for
 from medseg.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from medseg.registration import RegistrationResult
+    from torch import nn
+
+    from medseg.cli.register_options import Settings
+    from medseg.progress import Progress
+    from medseg.registration import RegistrationResult, SpatialTransform
     from medseg.registration.pairs import Pair, PairFiles
     from medseg.registration.quality import Quality
     from medseg.volumes import Volume
@@ -43,13 +47,20 @@ class Outputs:
         """All of them, in the order in which they are written; the report comes last."""
         return [path for item in dataclasses.fields(self) if (path := getattr(self, item.name)) is not None]
 
-    def settled(self, files: PairFiles, *, linear: bool) -> Outputs:
-        """Return them with folders turned into files, after checking that all can be written.
+    @classmethod
+    def planned(
+        cls, given: Mapping[str, str | None], files: PairFiles, *, linear: bool, initial: Path | None = None
+    ) -> Outputs:
+        """Return the files that the command line names, after checking that all can be written.
 
         Parameters
         ----------
+        given
+            What the user wrote, by the fields of this class: file names, or folders, whose names may end with a slash.
         linear
             Whether the method is one that does not deform.
+        initial
+            A further input that may not be overwritten.
 
         Raises
         ------
@@ -60,14 +71,19 @@ class Outputs:
         """
         from medseg.registration.files import FIELDS, TRANSFORMS, ending_of
 
-        if self.labels is not None and files.moving_labels is None:
+        texts = {name: text for name, text in given.items() if text is not None}
+        if not texts:
+            raise typer.BadParameter(
+                "Give --output-transform, --output-volume, --report or another output: nothing would be kept."
+            )
+        if "labels" in texts and files.moving_labels is None:
             raise typer.BadParameter("It needs --moving-labels.", param_hint="--output-labels")
-        if self.jacobian is not None and linear:
+        if "jacobian" in texts and linear:
             raise typer.BadParameter(
                 "A linear method does not deform; choose --method model, lapirn or field.",
                 param_hint="--output-jacobian",
             )
-        if self.preview is not None:
+        if "preview" in texts:
             from medseg.preview import check_preview
 
             check_preview()
@@ -76,20 +92,62 @@ class Outputs:
             "transform": transforms, "inverse": transforms, "labels": OUTPUT_ENDINGS,
             "preview": (".png",), "report": (".json",),
         }  # fmt: skip
-        case = Case(files.name, tuple(files.paths.values()))
+        case = Case(files.name, (*files.paths.values(), *([initial] if initial else [])))
         found: dict[str, Path] = {}
-        for item in dataclasses.fields(self):
-            path = getattr(self, item.name)
-            if path is None:
-                continue
-            allowed = endings.get(item.name, LABELMAP_ENDINGS)
-            if allowed is transforms and not path.is_dir() and ending_of(path) in (".txt", ".mat") and not linear:
-                raise InputError(f"A {path.suffix} file holds linear transforms only.", advice="Write .h5 instead.")
-            option = f"--{item.name}" if item.name in ("preview", "report") else f"--output-{item.name}"
-            (found[item.name],) = outputs_for(option, str(path), [case], allowed)
+        for name, text in texts.items():
+            allowed = endings.get(name, LABELMAP_ENDINGS)
+            if allowed is transforms and not is_folder(text) and ending_of(text) in (".txt", ".mat") and not linear:
+                raise InputError(f"A {ending_of(text)} file holds linear transforms only.", advice="Write .h5 instead.")
+            option = f"--{name}" if name in ("preview", "report") else f"--output-{name}"
+            (found[name],) = outputs_for(option, text, [case], allowed)
         if len({path.resolve() for path in found.values()}) < len(found):
             raise typer.BadParameter("Two outputs have one name; give each a file name of its own.")
-        return Outputs(**found)
+        return cls(**found)
+
+
+def register_files(
+    files: PairFiles,
+    outputs: Outputs,
+    settings: Settings,
+    *,
+    network: nn.Module | None,
+    progress: Progress,
+    initial: SpatialTransform | None = None,
+) -> tuple[RegistrationResult, dict[str, Any]]:
+    """Read a pair, register it and write what is wanted of it; return the result and its report.
+
+    A report of an earlier time goes before anything else is overwritten: one that lies there tells of what lies beside
+    it, whatever happens meanwhile.
+
+    Raises
+    ------
+    MedSegError
+        When a file cannot be read or written, or the pair not be registered.
+    """
+    from medseg.cli.cases import make_folder
+    from medseg.cli.failures import interruption_postponed
+    from medseg.files import remove_file
+    from medseg.registration.batch import register_pair, report_of
+
+    progress.update(0.0, "Reading")
+    pair = files.read()
+    options = settings.options(initial=initial, inverse=outputs.inverse is not None)
+    result = register_pair(
+        pair,
+        options,
+        landmarks_measure_only=settings.landmarks_measure_only,
+        network=network,
+        progress=progress.part(0.02, 0.98),
+    )
+    progress.update(0.98, "Writing")
+    report = report_of(files, pair, result, settings.to_dict(), outputs=outputs.paths)
+    for path in outputs.paths:
+        make_folder(path.parent)
+    with interruption_postponed():
+        if outputs.report is not None:
+            remove_file(outputs.report)
+        write_outputs(outputs, files, pair, result, report)
+    return result, report
 
 
 def write_outputs(

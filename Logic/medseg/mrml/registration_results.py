@@ -85,6 +85,21 @@ def write_registration(
     return _Writer(result, nodes, inputs, scene).write(transform_node)
 
 
+def put_under_transform(nodes: RegistrationNodes, transform_node: Any) -> None:
+    """Put the moving volume under a transform, and with it what lies on it: its mask, segmentation and landmarks.
+
+    These are read where they appear (:func:`~medseg.mrml.registration_inputs.registration_inputs`). Left behind they
+    would no longer lie on the volume, neither for the eye nor for the next registration. What was under another
+    transform than the volume, or lies on the fixed one too, stays where it is.
+    """
+    before = nodes.moving.GetTransformNodeID()
+    of_fixed = [nodes.fixed_mask, nodes.fixed_segmentation, nodes.fixed_points]
+    for node in (nodes.moving_mask, nodes.moving_segmentation, nodes.moving_points):
+        if node is not None and node.GetTransformNodeID() == before and not any(node is one for one in of_fixed):
+            node.SetAndObserveTransformNodeID(transform_node.GetID())
+    nodes.moving.SetAndObserveTransformNodeID(transform_node.GetID())
+
+
 class _Writer:
     def __init__(self, result: Registered, nodes: RegistrationNodes, inputs: RegistrationInputs, scene: Any) -> None:
         self._result = result

@@ -28,17 +28,20 @@ class FieldOfNode:
     ----------
     reading
         All of the node's transform.
-    place
-        Of the field among its stages.
     """
 
     reading: TransformReading
-    place: int
 
     @functools.cached_property
     def transform(self) -> SpatialTransform:
         """All of the node's transform; a field that is kept the other way round takes a while the first time."""
         return self.reading.transform()
+
+    @property
+    def place(self) -> int:
+        """Of the field among the stages of the transform, in which neighbouring matrices are one."""
+        fields = (isinstance(stage, DisplacementField) for stage in self.transform.stages)
+        return next(index for index, is_field in enumerate(fields) if is_field)
 
     @property
     def volumes(self) -> tuple[Callable[[], Volume], ...]:
@@ -67,14 +70,14 @@ def field_of_node(node: Any) -> FieldOfNode:
         When the field lies on a grid that MedSeg does not use.
     """
     reading = read_transform_node(node)
-    places = [index for index, (part, _) in enumerate(reading.parts) if isinstance(part, DisplacementField)]
-    if len(places) != 1:
-        what = "no displacement field" if not places else f"{len(places)} displacement fields"
+    count = sum(isinstance(part, DisplacementField) for part, _ in reading.parts)
+    if count != 1:
+        what = f"{count} displacement fields" if count else "no displacement field"
         raise InputError(
             f"The transform '{node_name(node)}' has {what}.",
             advice="Choose a grid transform, or one of a registration.",
         )
-    return FieldOfNode(reading, places[0])
+    return FieldOfNode(reading)
 
 
 def smoothed_to_node(result: Registered, source: FieldOfNode, source_node: Any, scene: Any) -> Any:

@@ -87,19 +87,22 @@ def transform_to_node(
     InputError
         When ``node`` cannot take it.
     """
+    if node is not None:
+        check_output(node, scene, linear=transform.is_linear, fixed_node=fixed_node)
+    # Before anything is touched: there may not be memory for the copy of a large field.
+    deformation = None if transform.is_linear else _to_vtk(transform.stages)
     if node is None:
         node = scene.AddNewNodeByClass(_class_for(transform), scene.GenerateUniqueName(name))
     else:
-        check_output(node, scene, linear=transform.is_linear, fixed_node=fixed_node)
         scene.SaveStateForUndo()
     modified = node.StartModify()
     try:
         if not node.IsLinear():
             node.SetAndObserveTransformFromParent(None)  # otherwise it does not take a matrix
-        if transform.is_linear:
+        if deformation is None:
             node.SetMatrixTransformFromParent(matrix_to_vtk(transform.matrix))
         else:
-            node.SetAndObserveTransformFromParent(_to_vtk(transform.stages))
+            node.SetAndObserveTransformFromParent(deformation)
         node.SetAttribute(METHOD_ATTRIBUTE, method)
         for attribute, text in (origin_tags(model) if model else {VERSION_TAG: VERSION}).items():
             node.SetAttribute(attribute, text)

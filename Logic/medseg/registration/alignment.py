@@ -6,17 +6,23 @@ met with a sentence before an optimiser runs away.
 
 from __future__ import annotations
 
+import contextlib
+import signal
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from medseg.errors import Cancelled, InputError
+from medseg.errors import InputError
 from medseg.progress import NO_PROGRESS, Progress
 from medseg.registration.starts import Judge, better_start
 from medseg.registration.transform import SpatialTransform
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import FrameType
+
     from medseg.volumes import Volume
 
 Start = Literal["centre", "moments", "given"]
@@ -32,6 +38,8 @@ _SAMPLES = 20_000
 _ITERATIONS = 120
 _FINEST_MM = 1.5
 """Volumes are looked at no finer than this, which is enough for six or twelve numbers and spares seconds."""
+_FEWEST = 4
+"""Voxels along an axis, which SimpleITK's smoothing takes."""
 _MARGIN, _CAUTIOUS = 0.5, 0.5
 """Of a second try: how much air is put around the moving volume, in its sizes, and mm of its first step."""
 
@@ -94,7 +102,8 @@ def align(
     Raises
     ------
     InputError
-        When a volume is constant, a mask misses its volume, or the two do not overlap at the start.
+        When a volume is constant or has fewer than 4 voxels along an axis, a mask misses its volume, or the two do not
+        overlap at the start.
     Cancelled
         When the user asked to stop.
     """
@@ -109,15 +118,17 @@ def align(
     _check_overlap(fixed, moving, start, seen[0])
     if options.freedom == "none":
         return start
+    for volume, name in ((fixed, "fixed"), (moving, "moving")):
+        _check_size(volume, name)
     images = [_shrunk(volume, mask) for volume, mask in zip((fixed, moving), seen, strict=True)]
     judge = Judge(fixed, moving, seen[0], options.metric)
     rigid = _improved(images, start, "rigid", options=options, judge=judge, progress=progress.part(0.0, 0.4))
     if options.start != "given":
-        progress.update(0.4, "Looking around")
-        elsewhere = better_start(Judge(fixed, moving, seen[0], options.metric, coarse=True), rigid, start)
+        around = Judge(fixed, moving, seen[0], options.metric, coarse=True)
+        elsewhere = better_start(around, rigid, start, progress.part(0.4, 0.5))
         if elsewhere is not None:
             other = _improved(
-                images, elsewhere, "rigid", options=options, judge=judge, progress=progress.part(0.4, 0.6)
+                images, elsewhere, "rigid", options=options, judge=judge, progress=progress.part(0.5, 0.6)
             )
             rigid = max(rigid, other, key=judge.alike)
     if options.freedom == "rigid":
@@ -193,6 +204,15 @@ def _check_contrast(volume: Volume, name: str) -> None:
         )
 
 
+def _check_size(volume: Volume, name: str) -> None:
+    if min(volume.shape) < _FEWEST:
+        size = " x ".join(str(count) for count in volume.geometry.size)
+        raise InputError(
+            f"The {name} volume is {size} voxels; an alignment takes at least {_FEWEST} along every axis.",
+            advice="Choose a volume of more slices.",
+        )
+
+
 def _mask_on(mask: Volume, volume: Volume, name: str) -> Volume:
     shown = mask.with_array((mask.array > 0).astype(np.uint8)).resample(volume.geometry, interpolation="nearest")
     if not shown.array.any():
@@ -247,7 +267,10 @@ def _shrunk(volume: Volume, mask: Volume | None) -> tuple[Any, Any]:
     import SimpleITK as sitk
 
     shrunk = volume.with_array(volume.array.astype(np.float32))
-    factors = [max(round(_FINEST_MM / step), 1) for step in volume.geometry.spacing]
+    factors = [
+        max(min(round(_FINEST_MM / step), size // _FEWEST), 1)
+        for step, size in zip(volume.geometry.spacing, volume.geometry.size, strict=True)
+    ]
     image = shrunk.to_sitk()
     if max(factors) > 1:
         sigma = [0.4 * factor * step for factor, step in zip(factors, volume.geometry.spacing, strict=True)]
@@ -314,14 +337,15 @@ def _optimised(
     state = _Watch(method, progress)
     method.AddCommand(sitk.sitkIterationEvent, state.look)
     try:
-        method.Execute(fixed, moving)
+        with state.signals_kept():
+            method.Execute(fixed, moving)
     except RuntimeError as error:
         raise InputError(
             "The alignment lost its way: the volumes no longer overlap.",
             advice="Give landmarks or a transform to begin with, or a mask of what both volumes show.",
         ) from error
-    if state.cancelled:
-        raise Cancelled
+    if state.error is not None:
+        raise state.error
     return SpatialTransform.from_sitk(change).then(start)
 
 
@@ -338,12 +362,35 @@ class _Watch:
 
     def __init__(self, method: Any, progress: Progress) -> None:
         self._method, self._progress = method, progress
-        self.cancelled = False
+        self._signals: list[tuple[int, FrameType | None]] = []
+        self.error: Exception | None = None
 
     def look(self) -> None:
         level, done = self._method.GetCurrentLevel(), self._method.GetOptimizerIteration()
         try:
             self._progress.update((level + min(done / _ITERATIONS, 1.0)) / len(_SHRINK), "Aligning")
-        except Cancelled:
-            self.cancelled = True
+        except Exception as error:  # noqa: BLE001 - raised again when the optimiser has ended
+            self.error = error
+        if self.error is not None or self._signals:
             self._method.StopRegistration()
+
+    @contextlib.contextmanager
+    def signals_kept(self) -> Iterator[None]:
+        """Answer signals such as Ctrl-C when the block has ended, which they bring about.
+
+        Python answers them where it runs next, that is on the way into :meth:`look`, and SimpleITK would make of a
+        KeyboardInterrupt there what it makes of volumes that no longer overlap.
+        """
+        handlers: dict[int, Callable[[int, FrameType | None], Any]] = {}
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                if callable(handler := signal.getsignal(number)):
+                    handlers[number] = handler
+                    signal.signal(number, lambda number, frame: self._signals.append((number, frame)))
+        try:
+            yield
+        finally:
+            for kept, handler in handlers.items():
+                signal.signal(kept, handler)
+            for arrived, frame in self._signals:
+                handlers[arrived](arrived, frame)

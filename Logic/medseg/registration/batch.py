@@ -14,8 +14,7 @@ import numpy as np
 from medseg.files import atomic_path
 from medseg.progress import NO_PROGRESS, Progress
 from medseg.registration.pipeline import register
-from medseg.registration.quality import inverse_consistency, landmark_errors
-from medseg.registration.transform import SpatialTransform
+from medseg.registration.quality import inverse_consistency
 from medseg.version import VERSION
 
 if TYPE_CHECKING:
@@ -95,21 +94,23 @@ def register_pair(
     )
     if start is not None or pair.landmarks is None:
         return result
-    quality = dataclasses.replace(
-        result.quality,
-        landmark_errors_before_mm=landmark_errors(SpatialTransform(), *pair.landmarks),
-        landmark_errors_after_mm=landmark_errors(result.transform, *pair.landmarks),
-    )
-    return dataclasses.replace(result, quality=quality)
+    return dataclasses.replace(result, quality=result.quality.with_landmarks(result.transform, *pair.landmarks))
 
 
-def report_of(files: PairFiles, pair: Pair, result: RegistrationResult, settings: Mapping[str, Any]) -> dict[str, Any]:
+def report_of(
+    files: PairFiles,
+    pair: Pair,
+    result: RegistrationResult,
+    settings: Mapping[str, Any],
+    *,
+    outputs: Iterable[Path] = (),
+) -> dict[str, Any]:
     """Return the report of a registration, for :func:`medseg.registration.write_report`.
 
     ``files`` (by their column), ``method``, ``settings``, ``quality`` (:meth:`~medseg.registration.Quality.to_dict`),
     ``inverse_consistency`` (of the written inverse, else ``None``), ``matrix`` (linear part, 4x4, RAS mm), ``start``
-    (what the deformation
-    began with), ``similarity`` (what it compared), ``losses``, ``seconds`` and their sum, ``notices``, ``version``.
+    (what the deformation began with), ``similarity`` (what it compared), ``losses``, ``seconds`` and their sum,
+    ``notices``, ``outputs`` (the names of the files that are written with it), ``version``.
     """
     consistency = None
     if result.inverse is not None:
@@ -130,6 +131,7 @@ def report_of(files: PairFiles, pair: Pair, result: RegistrationResult, settings
         "seconds": dict(result.timings),
         "total_seconds": sum(result.timings.values()),
         "notices": list(result.notices),
+        "outputs": [path.name for path in outputs],
     }
 
 
@@ -144,15 +146,18 @@ def finished_report(
     """Return the report of a pair that need not be registered again, else ``None``.
 
     That is one whose report was written of the same files with the same settings, after these files changed last, and
-    whose outputs are all there.
+    with it all the outputs, which are still there. (A file of that name may be of an earlier run with other settings.)
     """
+    wanted = list(outputs)
     try:
         written = path.stat().st_mtime
         report = json.loads(path.read_text(encoding="utf-8"))
         newest = max(changed_at(one) for one in files.paths.values())
     except (OSError, ValueError):
         return None
-    if not isinstance(report, dict) or not all(output.is_file() for output in outputs):
+    if not isinstance(report, dict) or not all(output.is_file() for output in wanted):
+        return None
+    if not {output.name for output in wanted} <= set(report.get("outputs", ())):
         return None
     same = report.get("files") == _told(files) and report.get("settings") == json.loads(json.dumps(dict(settings)))
     return report if same and newest <= written else None

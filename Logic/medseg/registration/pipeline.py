@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import time
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Literal
 
 from medseg.errors import InputError
 from medseg.progress import NO_PROGRESS, Progress
 from medseg.registration.alignment import AlignmentOptions, align, from_landmarks
 from medseg.registration.models import registration_package
-from medseg.registration.quality import Quality, figures_of_field, figures_of_labels, landmark_errors, likeness
+from medseg.registration.quality import Quality, figures_of_field, figures_of_labels, likeness
 from medseg.registration.transform import SpatialTransform
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ METHODS: tuple[Method, ...] = ("rigid", "affine", "lapirn", "field", "model")
 EFFORTS: tuple[Effort, ...] = ("none", "quick", "full")
 DEFORMABLE: tuple[Method, ...] = ("lapirn", "field", "model")
 NO_NETWORK = "no network"
+_LARGEST_SEED = 2**32 - 2
+"""SimpleITK takes 32 bits, of which 0 stands for the clock; see :mod:`medseg.registration.alignment`."""
 _REFINE_BY: tuple[RefineBy, ...] = ("auto", "weights", "field")
 
 
@@ -66,7 +69,12 @@ class RegistrationOptions:
     device
         "auto", "cpu", "cuda" or "cuda:N".
     seed
-        The same seed gives the same result, to the rounding of sums over threads.
+        The same seed gives the same result, to the rounding of sums over threads; from 0 to 2**32 - 2.
+
+    Raises
+    ------
+    InputError
+        When an option has a value that does not exist, or two do not fit each other.
     """
 
     method: Method = "affine"
@@ -94,6 +102,8 @@ class RegistrationOptions:
             raise InputError(
                 f"There is nothing called '{self.refine_by}' to refine.", advice="Choose auto, weights or field."
             )
+        if not isinstance(self.seed, Integral) or not 0 <= self.seed <= _LARGEST_SEED:
+            raise InputError(f"The seed is {self.seed}.", advice=f"Give a whole number from 0 to {_LARGEST_SEED}.")
         if self.model and self.method != "model":
             raise InputError(
                 f"The method {self.method} takes no model.", advice="Choose the method model, or leave the model out."
@@ -279,16 +289,15 @@ def _measured(
             given.moving_labels.resample(grid, interpolation="nearest"),
             transform.resample(given.moving_labels, grid, "nearest"),
         )
-    return Quality(
+    quality = Quality(
         correlation_before=before[0],
         correlation_after=after[0],
         information_before=before[1],
         information_after=after[1],
         deformation=figures_of_field(deformation) if deformation is not None else None,
         labels=labels,
-        landmark_errors_before_mm=() if landmarks is None else landmark_errors(SpatialTransform(), *landmarks),
-        landmark_errors_after_mm=() if landmarks is None else landmark_errors(transform, *landmarks),
     )
+    return quality if landmarks is None else quality.with_landmarks(transform, *landmarks)
 
 
 class _Clock:

@@ -13,13 +13,14 @@ import numpy as np
 from medseg.files import atomic_path
 from medseg.metrics import dice_per_label, surface_agreement
 from medseg.metrics.deformation import InverseConsistency, deformation_figures
+from medseg.registration.transform import SpatialTransform
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from medseg.metrics.deformation import DeformationFigures
-    from medseg.registration.transform import DisplacementField, SpatialTransform
+    from medseg.registration.transform import DisplacementField
     from medseg.volumes import Geometry, Volume
 
 WORST_SHARE = 0.3
@@ -116,6 +117,14 @@ class Quality:
     def landmarks_after(self) -> DistanceFigures | None:
         """Target registration error of the transform; ``None`` without landmarks."""
         return _distances(self.landmark_errors_after_mm)
+
+    def with_landmarks(self, transform: SpatialTransform, fixed: np.ndarray, moving: np.ndarray) -> Quality:
+        """Return the same with the errors of landmarks (N, 3), before and after the transform."""
+        return dataclasses.replace(
+            self,
+            landmark_errors_before_mm=landmark_errors(SpatialTransform(), fixed, moving),
+            landmark_errors_after_mm=landmark_errors(transform, fixed, moving),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures as JSON takes them, with those that sum up labels and landmarks; NaN becomes ``None``."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from medseg.progress import NO_PROGRESS, Progress
 from medseg.registration.quality import likeness
 from medseg.registration.transform import SpatialTransform
 
@@ -68,18 +69,29 @@ class Judge:
         return (-math.inf if math.isnan(found) else found), float(shown.sum()) / counted
 
 
-def better_start(judge: Judge, found: SpatialTransform, start: SpatialTransform) -> SpatialTransform | None:
-    """Return the coarse shift and turn around ``start`` that is more alike than ``found`` is; ``None`` when none is."""
+def better_start(
+    judge: Judge, found: SpatialTransform, start: SpatialTransform, progress: Progress = NO_PROGRESS
+) -> SpatialTransform | None:
+    """Return the coarse shift and turn around ``start`` that is more alike than ``found`` is; ``None`` when none is.
+
+    Takes about a minute for volumes of a hundred million voxels, so it tells how far it is.
+
+    Raises
+    ------
+    Cancelled
+        When the user asked to stop.
+    """
     geometry = judge.fixed.geometry
     best, (most, _), (_, covered) = None, judge.judge(found), judge.judge(start)
-    for shifts in itertools.product(*_SHIFTS):
-        for turns in itertools.product(*_TURNS_DEGREES):
-            if not any(shifts) and not any(turns):
-                continue
-            candidate = _turned(geometry.center_ras, turns, np.array(shifts) * _extent(judge.fixed)).then(start)
-            alike, share = judge.judge(candidate)
-            if alike > most and share >= _LEAST_SHARE * covered:
-                best, most = candidate, alike
+    changes = list(itertools.product(itertools.product(*_SHIFTS), itertools.product(*_TURNS_DEGREES)))
+    for number, (shifts, turns) in enumerate(changes):
+        progress.update(number / len(changes), "Looking around")
+        if not any(shifts) and not any(turns):
+            continue
+        candidate = _turned(geometry.center_ras, turns, np.array(shifts) * _extent(judge.fixed)).then(start)
+        alike, share = judge.judge(candidate)
+        if alike > most and share >= _LEAST_SHARE * covered:
+            best, most = candidate, alike
     return best
 
 

@@ -39,6 +39,13 @@ class CompareSection:
 
     def sceneIsClosing(self) -> None:
         """Let go of what is about to go; a comparison that goes on is not written."""
+        isStopped = self.isRunning
+        self.shutDown()
+        if isStopped:
+            self.status.finish(_("The scene was closed, so the comparison was stopped."))
+
+    def shutDown(self) -> None:
+        """The same at the end of the application and for a reload, when there may be no widgets any more."""
         self.tableNode = None
         self._task = None
 

@@ -79,10 +79,11 @@ class JobRun:
         self.job.poll()
         state = self.job.state
         isOver = state not in ("queued", "running")
-        if self._stopReason:
-            return Outcome("cancelled", self._stopReason) if isOver or self.isOverdue else None
-        if not isOver:
+        if not isOver and not self.isOverdue:
             return None
+        if self._stopReason:
+            self.job.drop_result()
+            return Outcome("cancelled", self._stopReason)
         if state != "done":
             return Outcome(state, str(self.job.error or _("The worker gave no reason.")))
         if self._scene.IsBatchProcessing():  # a scene is being imported: write when it is whole
@@ -91,6 +92,8 @@ class JobRun:
             return self._write(self.job.result())
         except MedSegError as error:
             return Outcome("failed", str(error))
+        finally:
+            self.job.drop_result()  # the panel keeps the job for its report
 
     def _write(self, result: Any) -> Outcome:
         """Write the nodes of a result."""

@@ -97,7 +97,7 @@ class Panel:
         """Stop the worker and everything that goes on; a training goes on while the panel is reloaded."""
         for section in self.jobSections:
             section.shutDown()
-        self.compare.sceneIsClosing()
+        self.compare.shutDown()
         self.training.shutDown(keepRunning=isReloading)
         self._worker.end()
         self._poller.close()

@@ -105,11 +105,12 @@ class RegistrationRun(JobRun):
         return _("Finished in {seconds:.0f} s, begun with {start}.").format(seconds=seconds, start=start)
 
     def _show(self, outputs: RegistrationOutputs) -> None:
+        from medseg.mrml.registration_results import put_under_transform
         from medseg.mrml.transforms import show_grid
 
         nodes, shown = self.request.nodes, outputs.warped
         if self.request.showThrough:
-            nodes.moving.SetAndObserveTransformNodeID(outputs.transform.GetID())
+            put_under_transform(nodes, outputs.transform)
             # What was resampled once is drawn faster, and lies in the same place.
             shown = shown or nodes.moving
         if self.request.showGrid:

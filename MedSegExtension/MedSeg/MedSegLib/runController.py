@@ -108,6 +108,7 @@ class RunController:
         def poll() -> None:
             if run.job.state not in ("queued", "running") or run.isOverdue:
                 self._poller.remove(poll)
+                run.job.drop_result()
 
         self._poller.add(poll)
 

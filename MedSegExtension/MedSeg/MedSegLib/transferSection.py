@@ -77,17 +77,21 @@ class TransferRun(JobRun):
         """Compare the result with what was drawn, which takes a moment, before it is written."""
         if self.job.state == "done" and not self.isStopping:
             if self._comparison is None:
-                self._comparison = threading.Thread(target=self._compare, name="MedSegAgreement", daemon=True)
+                # Taken here: a cancel may let go of the result before the thread has begun.
+                labelmap = self.job.result().labelmap
+                self._comparison = threading.Thread(
+                    target=self._compare, args=(labelmap,), name="MedSegAgreement", daemon=True
+                )
                 self._comparison.start()
             if self._comparison.is_alive():
                 return None
         return super().poll()
 
-    def _compare(self) -> None:
+    def _compare(self, labelmap: Volume) -> None:
         from medseg.training.thin_thick import measure_agreement
 
         try:
-            self._agreement = measure_agreement(self.job.result().labelmap, self._drawn)
+            self._agreement = measure_agreement(labelmap, self._drawn)
         except MedSegError:
             # The table is left out; the result says by itself how well it agrees.
             _logger.exception("The result could not be compared with what was drawn")

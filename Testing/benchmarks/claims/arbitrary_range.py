@@ -25,7 +25,7 @@ from benchmarks.claims.range_learning import (
 )
 from benchmarks.claims.range_real_ct import RECIPE, RealCT, has_data, run_real_ct
 from benchmarks.claims.range_stitching import RIBS, VERTEBRAE, Tally, stitched
-from benchmarks.claims.report import ClaimReport
+from benchmarks.claims.report import ClaimReport, counted
 from medseg.analysis.panoptic import Panoptic
 from medseg.progress import NO_PROGRESS, Progress
 
@@ -123,7 +123,7 @@ def _real_rows(real: RealCT) -> list[tuple[str, ...]]:
 
 def _learning_note(seeds: int) -> str:
     return (
-        f"Learning: {seeds} seed{'s' * (seeds != 1)}, slice models that differ in their outputs only, the same windows"
+        f"Learning: {counted(seeds, 'seed')}, slice models that differ in their outputs only, the same windows"
         " of 32 slices in the same order, the paper's Dice with a cross-entropy that it does not have (minutes allow no"
         " more), numbered classes trained on from the weights of the groups for as long again, unseen torsos, the"
         " project's pipeline. Slivers of bones below 16 (vertebrae) and 8 voxels (ribs) count on neither side unless a"

@@ -22,8 +22,17 @@ from torch import Tensor
 from benchmarks.claims.fitting import each_on_one_thread, mean_and_std, mean_of, seed_everything
 from benchmarks.claims.implicit_reg_toy import reaches, seconds_per_step
 from benchmarks.claims.registration_data import Kind, Pair, draw_pairs
-from benchmarks.claims.registration_fitting import KNOWN, NONE, Figures, figures_of, fit_on_pairs, predicted
-from benchmarks.claims.report import QUICK_RUN, ClaimReport
+from benchmarks.claims.registration_fitting import (
+    KNOWN,
+    NONE,
+    Figures,
+    figures_of,
+    fit_on_pairs,
+    per_seed,
+    predicted,
+    untrained,
+)
+from benchmarks.claims.report import QUICK_RUN, ClaimReport, capitalised, counted
 from medseg.losses import ImplicitRegulariser, diffusion_energy, local_ncc
 from medseg.networks import VoxelMorph
 from medseg.networks.spatial import warp
@@ -118,7 +127,7 @@ def outcome_of(job: Job, progress: Progress = NO_PROGRESS) -> list[Result]:
     """Train with the regulariser of a job and measure the network on what it has not seen."""
     training, testing = pairs_of(job.setup, job.seed)
     if job.family in (NONE, KNOWN):
-        fields = [pair.displacement * (job.family == KNOWN) for pair in testing]
+        fields = [untrained(job.family, pair) for pair in testing]
     else:
         network = trained_network(job, training, progress)
         fields = [predicted(network, pair) for pair in testing]
@@ -238,7 +247,7 @@ def gains_of(results: Sequence[Result], family: str) -> list[float]:
 def verdict_of(results: Sequence[Result], family: str) -> str:
     """Return whether a regulariser's front lies above that of the explicit one."""
     gains = gains_of(results, family)
-    name = f"{family[0].upper()}{family[1:]}"
+    name = capitalised(family)
     if any(gain != gain for gain in gains):  # noqa: PLR0124 - NaN
         return f"{name} cannot be compared: with some seed no spread of log J is reached by both fronts."
     mean = mean_of(gains)
@@ -279,14 +288,14 @@ def report_of(
         + f" than with explicit diffusion; below the tenth that was to be shown: {' and '.join(within) or 'neither'}."
     )
     toy = "; ".join(
-        f"{name} {reach.farthest} voxel{'' if reach.farthest == 1 else 's'} ({100 * reach.share:.0f} % of the image)"
+        f"{name} {counted(reach.farthest, 'voxel')} ({100 * reach.share:.0f} % of the image)"
         for name, reach in reaches().items()
     )
     notes = (
         (
             f"VoxelMorph of widths {', '.join(map(str, setup.channels))}, {setup.steps} steps of one pair with each"
             f" weight, without labels; local correlation of {_WINDOW} voxels, AdamW at 0.002 with cosine decay; mean ±"
-            f" standard deviation of {seeds} seed{'s' if seeds > 1 else ''}."
+            f" standard deviation of {counted(seeds, 'seed')}."
         ),
         (
             f"Pairs of {setup.edge}³ voxels of random anatomies in one contrast with known displacements of at most"
@@ -318,10 +327,9 @@ def report_of(
 
 def _row(results: Sequence[Result]) -> tuple[str, ...]:
     job = results[0].job
-    seeds = sorted({r.job.seed for r in results})
 
     def cell(value: Callable[[Figures], float], digits: int = 3) -> str:
-        return mean_and_std((mean_of(value(r.figures) for r in results if r.job.seed == s) for s in seeds), digits)
+        return mean_and_std(per_seed(results, lambda r: value(r.figures)), digits)
 
     weight = "–"
     if job.family == EXPLICIT:

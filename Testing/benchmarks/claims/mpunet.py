@@ -31,7 +31,7 @@ from benchmarks.claims.fitting import (
     seed_everything,
 )
 from benchmarks.claims.mpunet_data import FAR, NEAR, Scene, draw_pair, random_patch, read_hippocampi
-from benchmarks.claims.report import QUICK_RUN, ClaimReport
+from benchmarks.claims.report import QUICK_RUN, ClaimReport, counted
 from medseg.metrics import dice
 from medseg.networks import build_network
 from medseg.progress import NO_PROGRESS, Progress
@@ -300,8 +300,8 @@ def _report(results: Sequence[Result], setup: Setup, seeds: int, threads: int, *
         verdicts.insert(0, QUICK_RUN)
     notes = [
         (
-            f"Mean ± standard deviation of {seeds} seed{'s' if seeds > 1 else ''}; {threads} network"
-            f"{'s' if threads > 1 else ''} at a time, each on one thread. AdamW, cosine decay, no augmentation."
+            f"Mean ± standard deviation of {counted(seeds, 'seed')}; {counted(threads, 'network')}"
+            " at a time, each on one thread. AdamW, cosine decay, no augmentation."
         ),
         (
             f"Distant cue: {setup.steps} steps of two scenes of 192 x 8 x 8 voxels that differ in their cue only. The "

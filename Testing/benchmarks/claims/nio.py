@@ -21,8 +21,8 @@ from torch import Tensor
 from benchmarks.claims.fitting import each_on_one_thread, mean_and_std, mean_of, parameters_of, seed_everything
 from benchmarks.claims.registration_data import A, B, Kind, Pair, draw_pairs
 from benchmarks.claims.registration_fitting import NONE as UNREGISTERED
-from benchmarks.claims.registration_fitting import Figures, figures_of, fit_on_pairs
-from benchmarks.claims.report import QUICK_RUN, ClaimReport
+from benchmarks.claims.registration_fitting import Figures, figures_of, fit_on_pairs, per_seed, untrained
+from benchmarks.claims.report import QUICK_RUN, ClaimReport, counted
 from benchmarks.registration.measure import mean_of_worst
 from medseg.losses import diffusion_energy, local_ncc
 from medseg.networks import ConditionalLapIRN, RegistrationNetwork
@@ -199,7 +199,7 @@ def measured(job: tuple[Job, Trained], progress: Progress = NO_PROGRESS) -> Resu
     what, start = job
     pair = pair_of(what)
     if what.method == UNREGISTERED:
-        return Result(what, figures_of(torch.zeros_like(pair.displacement), pair), float("nan"))
+        return Result(what, figures_of(untrained(what.method, pair), pair), float("nan"))
     begun = process_time()
     displacement = registered(what.method, pair, what.setup, start, what.seed, progress)
     return Result(what, figures_of(displacement, pair), process_time() - begun)
@@ -260,7 +260,7 @@ def worst(values: Sequence[float]) -> float:
     return mean_of_worst(values, high=False)
 
 
-def per_seed(
+def scores_of(
     results: Sequence[Result],
     world: str,
     method: str,
@@ -268,8 +268,7 @@ def per_seed(
     summary: Callable[[Sequence[float]], float] = mean_of,
 ) -> list[float]:
     """Return for each seed the summary of a value over the pairs that a method has registered."""
-    own = [r for r in results if (r.job.world, r.job.method) == (world, method)]
-    return [summary([value(r) for r in own if r.job.seed == seed]) for seed in sorted({r.job.seed for r in own})]
+    return per_seed([r for r in results if (r.job.world, r.job.method) == (world, method)], value, summary)
 
 
 def report_of(results: Sequence[Result], networks: Sequence[Trained], setup: Setup, *, seconds: float) -> ClaimReport:
@@ -291,7 +290,7 @@ def report_of(results: Sequence[Result], networks: Sequence[Trained], setup: Set
         (
             f"LapIRN of {size:,} parameters, trained level by level for {' + '.join(map(str, setup.steps))} steps of"
             f" one pair at a smoothness of {DEFAULT_SMOOTHNESS}; mean ± standard deviation of"
-            f" {seeds} seed{'s' if seeds > 1 else ''}. In use local correlation of {_window()} voxels and diffusion,"
+            f" {counted(seeds, 'seed')}. In use local correlation of {_window()} voxels and diffusion,"
             " the best field of all iterations."
         ),
         (
@@ -333,13 +332,13 @@ def verdict_of(results: Sequence[Result]) -> str:
     """Return which of the three claims hold on shifted pairs, what the control says, and whether the time was equal."""
 
     def dice(method: str, world: str = SHIFTED) -> float:
-        return mean_of(per_seed(results, world, method, lambda r: r.figures.dice))
+        return mean_of(scores_of(results, world, method, lambda r: r.figures.dice))
 
     def dsc30(method: str) -> float:
-        return mean_of(per_seed(results, SHIFTED, method, lambda r: r.figures.dice, worst))
+        return mean_of(scores_of(results, SHIFTED, method, lambda r: r.figures.dice, worst))
 
     def spread(method: str) -> float:
-        return mean_of(per_seed(results, SHIFTED, method, lambda r: r.figures.std_jacobian))
+        return mean_of(scores_of(results, SHIFTED, method, lambda r: r.figures.std_jacobian))
 
     def ordered(score: Callable[[str], float]) -> bool:
         return score(MULTI) > score(FIELD) + MARGIN and score(FIELD) > score(NONE) + MARGIN
@@ -371,7 +370,7 @@ def verdict_of(results: Sequence[Result]) -> str:
 
 def _time(results: Sequence[Result]) -> str:
     seconds = {
-        method: mean_of(per_seed(results, SHIFTED, method, lambda r: r.seconds)) for method in (FIELD, SINGLE, MULTI)
+        method: mean_of(scores_of(results, SHIFTED, method, lambda r: r.seconds)) for method in (FIELD, SINGLE, MULTI)
     }
     short = [method for method in (FIELD, SINGLE) if seconds[method] < (1 - EQUAL_TIME) * seconds[MULTI]]
     if not short:
@@ -385,7 +384,7 @@ def _yes(holds: bool) -> str:
 
 def _row(results: Sequence[Result], world: str, method: str) -> tuple[str, ...]:
     def cell(value: Callable[[Result], float], **options: Callable[[Sequence[float]], float]) -> str:
-        return mean_and_std(per_seed(results, world, method, value, **options))
+        return mean_and_std(scores_of(results, world, method, value, **options))
 
     return (
         world,
@@ -393,5 +392,5 @@ def _row(results: Sequence[Result], world: str, method: str) -> tuple[str, ...]:
         cell(lambda r: r.figures.dice),
         cell(lambda r: r.figures.dice, summary=worst),
         cell(lambda r: r.figures.std_jacobian),
-        "–" if method == UNREGISTERED else f"{mean_of(per_seed(results, world, method, lambda r: r.seconds)):.2f}",
+        "–" if method == UNREGISTERED else f"{mean_of(scores_of(results, world, method, lambda r: r.seconds)):.2f}",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -43,6 +44,29 @@ class Figures:
     folded: float
     std_log_jacobian: float
     std_jacobian: float
+
+
+class _Seeded(Protocol):
+    @property
+    def seed(self) -> int: ...
+
+
+class _OfJob(Protocol):
+    @property
+    def job(self) -> _Seeded: ...
+
+
+ResultT = TypeVar("ResultT", bound=_OfJob)
+
+
+def per_seed(
+    results: Sequence[ResultT],
+    value: Callable[[ResultT], float],
+    summary: Callable[[Sequence[float]], float] = mean_of,
+) -> list[float]:
+    """Return for each seed of the jobs, the lowest first, the summary of a value over its results."""
+    seeds = sorted({result.job.seed for result in results})
+    return [summary([value(result) for result in results if result.job.seed == seed]) for seed in seeds]
 
 
 def fit_on_pairs(
@@ -87,6 +111,11 @@ def fit_on_pairs(
         return similarity(fixed, warp(moving, fields.displacement)) + roughness(smooth)
 
     return fit(network, draw, loss, steps=steps, lr=lr, weight_decay=0.0, gradient_norm=1.0, progress=progress)
+
+
+def untrained(what: str, pair: Pair) -> Tensor:
+    """Return the displacement of :data:`KNOWN` or of :data:`NONE`."""
+    return pair.displacement * (what == KNOWN)
 
 
 def predicted(network: RegistrationNetwork, pair: Pair) -> Tensor:

@@ -59,6 +59,16 @@ class ClaimReport:
         return "\n\n".join(parts) + "\n"
 
 
+def counted(number: int, what: str) -> str:
+    """Return "1 seed", "3 seeds"."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def capitalised(text: str) -> str:
+    """Return a text as it begins a sentence, the rest of it as it is."""
+    return f"{text[:1].upper()}{text[1:]}"
+
+
 def _line(cells: tuple[str, ...]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
 

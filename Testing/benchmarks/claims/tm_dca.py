@@ -22,8 +22,17 @@ from torch import Tensor, nn
 
 from benchmarks.claims.fitting import each_on_one_thread, mean_and_std, mean_of, parameters_of, seed_everything
 from benchmarks.claims.registration_data import A, B, Kind, Pair, draw_pairs
-from benchmarks.claims.registration_fitting import KNOWN, NONE, Figures, figures_of, fit_on_pairs, predicted
-from benchmarks.claims.report import QUICK_RUN, ClaimReport
+from benchmarks.claims.registration_fitting import (
+    KNOWN,
+    NONE,
+    Figures,
+    figures_of,
+    fit_on_pairs,
+    per_seed,
+    predicted,
+    untrained,
+)
+from benchmarks.claims.report import QUICK_RUN, ClaimReport, capitalised, counted
 from medseg.losses import diffusion_energy, local_ncc, normalised_mutual_information
 from medseg.networks import TMDCA, RegistrationNetwork, VoxelMorph
 from medseg.networks.deformable_cross_attention import AddedOffsets
@@ -133,7 +142,7 @@ def outcome_of(job: Job, progress: Progress = NO_PROGRESS) -> list[Result]:
     world = world_of(job.setup, job.world, job.seed)
     if job.network in (NONE, KNOWN):
         return [
-            Result(job, reach, figures_of(pair.displacement * (job.network == KNOWN), pair), float("nan"), float("nan"))
+            Result(job, reach, figures_of(untrained(job.network, pair), pair), float("nan"), float("nan"))
             for reach, pairs in world.testing.items()
             for pair in pairs
         ]
@@ -238,7 +247,7 @@ def report_of(results: Sequence[Result], setup: Setup, seeds: int, *, seconds: f
     notes = (
         (
             f"{setup.steps} steps of one pair for every network, without labels, AdamW at 0.002 with cosine decay; mean"
-            f" ± standard deviation of {seeds} seed{'s' if seeds > 1 else ''}. One contrast: local correlation of 7"
+            f" ± standard deviation of {counted(seeds, 'seed')}. One contrast: local correlation of 7"
             " voxels and 0.2 of diffusion; two: mutual information and 0.3."
         ),
         (
@@ -277,8 +286,7 @@ def report_of(results: Sequence[Result], setup: Setup, seeds: int, *, seconds: f
 
 def scores_of(results: Sequence[Result], network: str, reach: str) -> list[float]:
     """Return the mean Dice of each seed."""
-    chosen = [r for r in results if (r.job.network, r.reach) == (network, reach)]
-    return [mean_of(r.figures.dice for r in chosen if r.job.seed == s) for s in sorted({r.job.seed for r in chosen})]
+    return per_seed([r for r in results if (r.job.network, r.reach) == (network, reach)], lambda r: r.figures.dice)
 
 
 def is_above(first: Sequence[float], second: Sequence[float]) -> bool:
@@ -292,7 +300,7 @@ def verdict_of(world: str, results: Sequence[Result]) -> str:
     large = {name: scores_of(results, name, LARGE) for name in (NONE, *NETWORKS)}
     small = {name: mean_of(scores_of(results, name, SMALL)) for name in NETWORKS}
     mean = {name: mean_of(scores) for name, scores in large.items()}
-    start = f"{world[0].upper()}{world[1:]}: "
+    start = f"{capitalised(world)}: "
     figures = (
         f"On large displacements deformable cross-attention has a Dice of {mean[OURS]:.3f}, windowed "
         f"{mean[WINDOWED]:.3f}, self-attention {mean[SELF]:.3f} and VoxelMorph {mean[PLAIN]:.3f} "
@@ -313,11 +321,7 @@ def verdict_of(world: str, results: Sequence[Result]) -> str:
 
 def _row(results: Sequence[Result]) -> tuple[str, ...]:
     job = results[0].job
-    seeds = sorted({r.job.seed for r in results})
-
-    def of_large(value: Callable[[Result], float]) -> list[float]:
-        return [mean_of(value(r) for r in results if r.job.seed == seed and r.reach == LARGE) for seed in seeds]
-
+    large = [r for r in results if r.reach == LARGE]
     trained = job.network in NETWORKS
     offset = mean_of(r.offset for r in results)
     return (
@@ -326,8 +330,8 @@ def _row(results: Sequence[Result]) -> tuple[str, ...]:
         f"{parameters_of(new_network(job.network, job.setup)):,}" if trained else "–",
         mean_and_std(scores_of(results, job.network, LARGE)),
         mean_and_std(scores_of(results, job.network, SMALL)),
-        mean_and_std((100 * share for share in of_large(lambda r: r.figures.folded)), digits=2),
-        mean_and_std(of_large(lambda r: r.figures.std_log_jacobian)),
+        mean_and_std((100 * share for share in per_seed(large, lambda r: r.figures.folded)), digits=2),
+        mean_and_std(per_seed(large, lambda r: r.figures.std_log_jacobian)),
         "–" if offset != offset else f"{offset:.2f}",  # noqa: PLR0124 - NaN
         f"{mean_of(r.seconds for r in results):.3f}" if trained else "–",
     )

@@ -29,7 +29,7 @@ from benchmarks.claims.fitting import (
     parameters_of,
     seed_everything,
 )
-from benchmarks.claims.report import QUICK_RUN, ClaimReport
+from benchmarks.claims.report import QUICK_RUN, ClaimReport, capitalised, counted
 from medseg.metrics import dice
 from medseg.networks import build_network
 from medseg.progress import NO_PROGRESS, Progress
@@ -268,7 +268,7 @@ def report_of(jobs: Sequence[Job], results: Sequence[Result], *, seconds: float)
     notes = [
         (
             f"{setup.phantom_steps} steps on phantoms and {setup.atrium_steps} on left atria for every network, each "
-            f"of {setup.batch} stacks of {setup.slices} slices; mean ± standard deviation of {_count(seeds, 'seed')}; "
+            f"of {setup.batch} stacks of {setup.slices} slices; mean ± standard deviation of {counted(seeds, 'seed')}; "
             f"width {setup.base} at the first level, {setup.depth} poolings; Dice + cross-entropy, AdamW at 0.003, "
             "mirrored in the plane, no slice left out."
         ),
@@ -320,7 +320,7 @@ def verdict_of(world: str, results: Sequence[Result]) -> str:
     score = {name: mean_of(r.dice for r in rows if r.trained == MIXED) for name, rows in by_network.items()}
     smaller, as_good = drop[OURS] < drop[THREE_D], score[OURS] >= score[RECURRENT]
     return (
-        f"{world[0].upper()}{world[1:]}: the claim {'holds' if smaller and as_good else 'does not hold'}. TSFMUNet "
+        f"{capitalised(world)}: the claim {'holds' if smaller and as_good else 'does not hold'}. TSFMUNet "
         f"drops by {drop[OURS]:.3f} and the 3D U-Net by {drop[THREE_D]:.3f} ({'less' if smaller else 'not less'}); its "
         f"Dice is {score[OURS]:.3f} and the ConvLSTM U-Net's {score[RECURRENT]:.3f} "
         f"({'at least as good' if as_good else 'not as good'}), which drops by {drop[RECURRENT]:.3f}."
@@ -345,7 +345,3 @@ def _row(results: Sequence[Result], setup: Setup) -> tuple[str, ...]:
         ", ".join(f"{spacing:g}: {mean_of(drops(results, spacing)):.3f}" for spacing in spacings),
         f"{mean_of(r.seconds for r in results):.2f}",
     )
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -158,6 +158,28 @@ def test_a_folder_holds_outputs_that_are_called_after_the_moving_volume(a_folder
     assert sorted(path.name for path in tmp_path.iterdir()) == ["moving.h5", "moving.json"]
 
 
+def test_a_closing_slash_says_that_a_folder_is_to_be_made(a_folder: Path, tmp_path: Path) -> None:
+    code, said = run(
+        a_folder / "fixed.nii.gz", a_folder / "moving.nii.gz", "--method", "rigid",
+        "--output-transform", f"{tmp_path}/new/", "--report", f"{tmp_path}/new/",
+    )  # fmt: skip
+    assert code == 0, said
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["moving.h5", "moving.json"]
+
+
+def test_the_transform_to_begin_with_is_not_overwritten(a_folder: Path, tmp_path: Path) -> None:
+    begin = tmp_path / "begin.tfm"
+    write_transform(SpatialTransform((np.eye(4),)), begin)
+    before = begin.read_bytes()
+    code, said = run(
+        a_folder / "fixed.nii.gz", a_folder / "moving.nii.gz", "--method", "rigid",
+        "--initial-transform", begin, "--output-transform", begin,
+    )  # fmt: skip
+    assert code == 1
+    assert "both an input and an output" in said
+    assert begin.read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -171,6 +193,9 @@ def test_a_folder_holds_outputs_that_are_called_after_the_moving_volume(a_folder
         (("--method", "field", "--output-transform", "{out}/t.txt"), "holds linear transforms only"),
         (("--method", "field", "--refine", "none", "--report", "{out}/r.json"), "no trained weights"),
         (("--method", "field", "--spacing", "0", "--report", "{out}/r.json"), "positive number of mm"),
+        (("--method", "field", "--spacing", "1000", "--report", "{out}/r.json"), "too thin to be deformed"),
+        (("--method", "field", "--spacing", "0.01", "--report", "{out}/r.json"), "more than memory holds"),
+        (("--seed", "-2", "--report", "{out}/r.json"), "The seed is -2"),
         (("--method", "rigid", "--model", "x", "--report", "{out}/r.json"), "takes no model"),
         (("--model", "{out}/none", "--report", "{out}/r.json"), "none"),
         (("--output-transform", "{out}/t.xyz"), "does not end as a transform does"),

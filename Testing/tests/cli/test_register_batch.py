@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from medseg.errors import WriteError
 from medseg.registration import read_transform
 from medseg.registration.batch import register_pair
 from medseg.volumes import read_volume, write_labelmap, write_volume
@@ -155,6 +156,61 @@ def test_a_group_is_brought_onto_its_mean(medseg, a_study: Path, tmp_path: Path)
     again = medseg("register-series", *volumes, "-o", out, *QUICK, "--groupwise", "--rounds", 1, "--resume")
     assert "0 of 3 pairs registered, 3 done before." in again.stdout
     assert (out / "mean.nii.gz").stat().st_mtime_ns == written
+
+
+def test_what_lies_there_of_other_settings_is_made_again(medseg, a_study: Path, tmp_path: Path) -> None:
+    pairs, out = table(a_study, "a;base.nii.gz;may.nii.gz;;;"), tmp_path / "out"
+    assert medseg("register-many", pairs, "-o", out, *QUICK, "--also", "inverse").exit_code == 0
+    assert medseg("register-many", pairs, "-o", out, "--method", "affine").exit_code == 0
+    old = (out / "a" / "inverse.h5").stat().st_mtime_ns
+    found = medseg("register-many", pairs, "-o", out, "--method", "affine", "--also", "inverse", "--resume")
+    assert "1 of 1 pairs registered." in found.stdout
+    there, back = (read_transform(out / "a" / f"{name}.h5") for name in ("transform", "inverse"))
+    assert np.abs(there.then(back).matrix - np.eye(4)).max() < 1e-4
+    assert (out / "a" / "inverse.h5").stat().st_mtime_ns > old, "that one was of the rigid registration"
+
+
+def test_a_report_does_not_outlive_what_it_tells_of(
+    medseg, a_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs, out = table(a_study, "a;base.nii.gz;may.nii.gz;;;"), tmp_path / "out"
+    assert medseg("register-many", pairs, "-o", out, *QUICK).exit_code == 0
+
+    def full(_volume: object, path: Path) -> None:
+        raise WriteError(f"The disk is full: {path} was not written.", advice="Free some space.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("medseg.volumes.write_volume", full)
+        assert medseg("register-many", pairs, "-o", out, "--method", "affine").exit_code == 1
+    again = medseg("register-many", pairs, "-o", out, *QUICK, "--resume")
+    assert "1 of 1 pairs registered." in again.stdout, "the transform is that of the affine registration"
+
+
+def test_no_input_is_overwritten_with_what_is_written_for_all_pairs(medseg, a_study: Path) -> None:
+    pairs = table(a_study, "a;base.nii.gz;may.nii.gz;;;").rename(a_study / "summary.csv")
+    mean = a_study / "mean.nii.gz"
+    (a_study / "june.nii.gz").rename(mean)
+    for command, kept in (
+        (("register-many", pairs, "-o", a_study, *QUICK), pairs),
+        (("register-series", a_study / "base.nii.gz", mean, "-o", a_study, *QUICK, "--groupwise"), mean),
+    ):
+        before = kept.read_bytes()
+        found = medseg(*command)
+        assert found.exit_code == 1
+        assert "both an input and an output" in found.stderr
+        assert kept.read_bytes() == before
+
+
+def test_mistakes_are_said_before_the_mean_is_computed(
+    medseg, a_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed: list[int] = []
+    monkeypatch.setattr("medseg.registration.groupwise.mean_image", lambda *_args, **_options: computed.append(1))
+    volumes = [a_study / f"{name}.nii.gz" for name in ("base", "may", "june")]
+    found = medseg("register-series", *volumes, "-o", tmp_path / "out", *QUICK, "--groupwise", "--also", "jacobian")
+    assert found.exit_code == 2
+    assert "methods that deform" in " ".join(found.output.replace("│", " ").split())
+    assert not computed
 
 
 @pytest.mark.parametrize(

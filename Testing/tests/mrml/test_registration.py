@@ -13,7 +13,7 @@ from medseg.backend.encoding_registration import Registered
 from medseg.errors import GeometryError, InputError
 from medseg.mrml import labelmap_from_segmentation, place_beside, segmentation_to_node, volume_from_node
 from medseg.mrml.registration_inputs import RegistrationNodes, registration_inputs
-from medseg.mrml.registration_results import FIGURES_ATTRIBUTE, write_registration
+from medseg.mrml.registration_results import FIGURES_ATTRIBUTE, put_under_transform, write_registration
 from medseg.mrml.registration_table import figure_rows, rows_to_table, smoothing_rows
 from medseg.mrml.transforms import transform_to_node
 from medseg.registration import SpatialTransform
@@ -235,6 +235,35 @@ def test_the_moving_volume_under_the_transform_lies_where_the_warped_one_does(
     point = volume_from_node(some_nodes.fixed).geometry.center_ras
     moved = result.transform.apply(point)
     np.testing.assert_allclose(to_world.TransformPoint(moved), fixed_to_world.TransformPoint(point), atol=0.01)
+
+
+def test_what_lies_on_the_moving_volume_goes_with_it_under_the_transform(
+    a_scene: Any, some_nodes: RegistrationNodes
+) -> None:
+    mask = segments_on(a_scene, some_nodes.moving, "mask", LABELS[0].value)
+    of_both = segments_on(a_scene, some_nodes.fixed, "both", LABELS[0].value)
+    fixed_points, moving_points = (points_on(a_scene, (1, 2, 3), (4, 5, 6), (7, 8, 9)) for _ in range(2))
+    nodes = RegistrationNodes(
+        some_nodes.fixed,
+        some_nodes.moving,
+        moving_mask=mask,
+        fixed_segmentation=of_both,
+        moving_segmentation=of_both,
+        fixed_points=fixed_points,
+        moving_points=moving_points,
+    )
+    before = registration_inputs(nodes).options["landmarks"]
+    transform = add_linear_transform_node(a_scene, a_turn(10.0, (5.0, 0.0, 0.0)).matrix)
+    put_under_transform(nodes, transform)
+    assert [node.GetParentTransformNode() for node in (nodes.moving, mask, moving_points)] == [transform] * 3
+    assert [node.GetParentTransformNode() for node in (nodes.fixed, of_both, fixed_points)] == [None] * 3
+    again = registration_inputs(nodes)
+    np.testing.assert_allclose(again.options["landmarks"], before, atol=1e-9)
+    assert (again.volumes[2]().array > 0).sum() == 24, "the mask lies where it was drawn"
+    elsewhere = add_linear_transform_node(a_scene, np.eye(4))
+    mask.SetAndObserveTransformNodeID(elsewhere.GetID())
+    put_under_transform(nodes, add_linear_transform_node(a_scene, np.eye(4)))
+    assert mask.GetParentTransformNode() is elsewhere
 
 
 def test_a_volume_that_was_changed_meanwhile_gets_no_result(a_scene: Any, some_nodes: RegistrationNodes) -> None:

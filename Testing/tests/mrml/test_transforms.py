@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from medseg.errors import GeometryError, InputError
-from medseg.mrml import place_beside, volume_from_node
+from medseg.mrml import place_beside, transforms, volume_from_node
 from medseg.mrml.smoothing import field_of_node
 from medseg.mrml.transforms import (
     METHOD_ATTRIBUTE,
@@ -190,6 +190,22 @@ def test_the_field_of_an_inverted_transform_is_inverted_only_when_it_is_asked_fo
     np.testing.assert_array_equal(source.transform.matrix, expected.matrix)
 
 
+def test_the_field_is_found_behind_transforms_that_were_hardened_on_it(a_scene: Any) -> None:
+    node = transform_to_node(TRANSFORMS["field and linear"], a_scene, "t")
+    for shift in (3.0, 5.0):
+        matrix = np.eye(4)
+        matrix[0, 3] = shift
+        node.SetAndObserveTransformNodeID(add_linear_transform_node(a_scene, matrix).GetID())
+        assert node.HardenTransform()
+    source = field_of_node(node)
+    vectors = np.stack([give().array for give in source.volumes], axis=-1)
+    (field,) = (part for part in TRANSFORMS["field and linear"].stages if isinstance(part, DisplacementField))
+    np.testing.assert_allclose(vectors, field.vectors, atol=1e-6)
+    same = source.with_field(SpatialTransform((field,)))
+    points = points_inside()
+    assert apart(same.apply(points), transform_from_node(node).apply(points)) < TOLERANCE_MM
+
+
 def the_moving_volume() -> Volume:
     """A smooth image around where the fixed grid goes."""
     middle = TRANSFORMS["field and linear"].apply(FIXED.center_ras)
@@ -268,6 +284,25 @@ def test_a_transform_is_written_again_into_its_node(a_scene: Any) -> None:
         assert transform_to_node(TRANSFORMS[kind], a_scene, "other", node=node) is node
         assert apart(through(node.GetTransformFromParent(), points), TRANSFORMS[kind].apply(points)) < TOLERANCE_MM
     assert node.GetName() == "mine"
+
+
+def test_a_field_that_memory_cannot_hold_leaves_the_node_as_it_was(
+    a_scene: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points = points_inside()
+    node = transform_to_node(TRANSFORMS["field and linear"], a_scene, "t")
+
+    def full(_field: DisplacementField) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(transforms, "_grid", full)
+    count = a_scene.GetNumberOfNodes()
+    for output in (node, None):
+        with pytest.raises(MemoryError):
+            transform_to_node(TRANSFORMS["linear and field"], a_scene, "other", node=output)
+    assert a_scene.GetNumberOfNodes() == count
+    expected = TRANSFORMS["field and linear"].apply(points)
+    assert apart(through(node.GetTransformFromParent(), points), expected) < TOLERANCE_MM
 
 
 def test_a_node_that_cannot_take_the_transform_is_refused(a_scene: Any, a_volume_node: Any) -> None:

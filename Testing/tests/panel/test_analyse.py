@@ -217,6 +217,20 @@ def test_a_segmentation_compared_with_its_copy_has_full_quality(an_analyst: Any)
     assert table.GetNumberOfRows() == 3
 
 
+def test_closing_the_scene_during_a_comparison_says_that_it_was_stopped(an_analyst: Any) -> None:
+    ui = an_analyst.ui
+    ui.referenceSegmentationSelector.setCurrentNode(two_blocks(an_analyst, an_analyst.volume))
+    ui.compareSegmentationSelector.setCurrentNode(an_analyst.segmentation)
+    ui.compareButton.click()
+    assert an_analyst.panel.compare.isRunning
+    an_analyst.application.closeScene()
+    assert not an_analyst.panel.compare.isRunning
+    assert "The scene was closed" in ui.compareStatusLabel.text
+    an_analyst.until(lambda: not an_analyst.panel._poller._functions, 30.0)
+    assert "The scene was closed" in ui.compareStatusLabel.text
+    assert an_analyst.nodes("vtkMRMLTableNode") == []
+
+
 def test_label_maps_are_computed_away_from_the_main_thread(an_analyst: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from medseg.mrml.label_reading import LabelReading as reading
 

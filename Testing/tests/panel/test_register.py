@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 import sys
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -121,6 +123,18 @@ def test_a_turned_head_is_brought_onto_the_other(a_registrar: Any, two_heads: tu
     assert not ui.registerProgressBar.visible
     assert not ui.registerCurveLabel.visible, "nothing was refined"
     assert "Doe" not in a_registrar.panel.report()
+
+
+def test_what_was_written_is_held_once_and_the_report_still_tells_of_it(
+    a_registrar: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, seen = sys.modules["MedSegLib.registrationRun"].RegistrationRun, []
+    write = run._write
+    monkeypatch.setattr(run, "_write", lambda own, result: seen.append(weakref.ref(result)) or write(own, result))
+    assert register(a_registrar).state == "done"
+    gc.collect()
+    assert [reference() for reference in seen] == [None], "its volumes are in the scene now"
+    assert "Device: cpu" in a_registrar.panel.report()
 
 
 def test_nothing_is_shown_of_the_moving_volume_but_what_is_asked_for(a_registrar: Any) -> None:
@@ -431,6 +445,9 @@ BEFORE_AND_AFTER = {
 }
 
 
+FOLDLESS = {"folded_share": 0.0, "folded_share_strict": 0.0, "non_diffeomorphic_volume": 0.0}
+
+
 @pytest.mark.parametrize(
     ("figures", "expected"),
     [
@@ -446,13 +463,19 @@ BEFORE_AND_AFTER = {
             {**BEFORE_AND_AFTER, "landmarks_before": {"mean_mm": 9.0}, "landmarks_after": {"mean_mm": 1.25}},
             ["The landmarks are 1.2 mm apart on average, after 9.0 mm before."],
         ),
-        ({**BEFORE_AND_AFTER, "deformation": {"folded_share": 0.0}}, ["folds nowhere"]),
+        ({**BEFORE_AND_AFTER, "deformation": FOLDLESS}, ["folds nowhere"]),
         ({**BEFORE_AND_AFTER, "inverse_error_mm": 3.0}, ["The inverse is off by up to 3.0 mm."]),
     ],
 )
 def test_the_figures_are_put_into_plain_words(a_user: Any, figures: dict[str, Any], expected: list[str]) -> None:
     verdict = sys.modules["MedSegLib.registrationVerdict"].verdict(figures)
     assert all(words in verdict for words in expected), verdict
+
+
+@pytest.mark.parametrize("measure", FOLDLESS)
+def test_a_fold_between_voxels_is_one(a_user: Any, measure: str) -> None:
+    figures = {**BEFORE_AND_AFTER, "deformation": {**FOLDLESS, measure: 1e-4}}
+    assert "folds nowhere" not in sys.modules["MedSegLib.registrationVerdict"].verdict(figures)
 
 
 def test_a_loss_that_is_not_a_number_leaves_a_gap_and_no_defect(a_registrar: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -137,6 +138,53 @@ def test_an_alignment_can_be_cancelled() -> None:
     progress = Progress(lambda fraction, _text: asked.append(fraction), lambda: len(asked) > 3)
     with pytest.raises(Cancelled):
         align(head, moved(head, a_turn(9, (8, 0, 0))), AlignmentOptions("rigid"), progress=progress)
+
+
+def test_a_stack_of_few_slices_is_refused_in_a_sentence() -> None:
+    head = a_head()
+    geometry = head.geometry.cropped((9, 0, 0), (12, *head.shape[1:]))
+    stack = Volume(head.array[9:12], geometry)
+    for pair in ((stack, head), (head, stack)):
+        with pytest.raises(InputError, match="3 voxels; an alignment takes at least 4"):
+            align(*pair, AlignmentOptions("rigid"))
+
+
+def test_a_thin_slab_of_fine_slices_keeps_as_many_as_smoothing_takes() -> None:
+    head = a_head((9, 48, 44), (4.0, 4.0, 0.3))
+    image, mask = alignment._shrunk(head, head.with_array((head.array > 0.3).astype(np.uint8)))
+    assert image.GetSize() == mask.GetSize() == (44, 48, 4)
+    assert alignment._shrunk(a_head((30, 48, 44), (0.5, 0.5, 0.5)), None)[0].GetSize() == (14, 16, 10)
+
+
+def test_looking_around_can_be_cancelled() -> None:
+    head = a_head()
+    judge, start, asked = Judge(head, head, None, "correlation"), SpatialTransform(), []
+    progress = Progress(lambda fraction, _text: asked.append(fraction), lambda: len(asked) > 3)
+    with pytest.raises(Cancelled):
+        better_start(judge, start, start, progress)
+    assert len(asked) == 4
+
+
+def test_an_interruption_of_an_alignment_is_one() -> None:
+    head = a_head()
+    seen: list[float] = []
+
+    def interrupt(fraction: float, _text: str) -> None:
+        seen.append(fraction)
+        if len(seen) == 4:
+            signal.raise_signal(signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        align(head, moved(head, a_turn(9, (8, 0, 0))), AlignmentOptions("rigid"), progress=Progress(interrupt))
+    assert len(seen) < 10
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_defect_of_who_listens_is_not_taken_for_volumes_that_do_not_overlap() -> None:
+    head = a_head()
+    with pytest.raises(ZeroDivisionError):
+        align(head, head, AlignmentOptions("rigid"), progress=Progress(lambda _fraction, _text: 1 / 0))
 
 
 def test_landmarks_give_the_transform_that_they_follow() -> None:

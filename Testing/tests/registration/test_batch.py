@@ -50,7 +50,8 @@ def a_done_pair(tmp_path: Path) -> tuple[Path, PairFiles, list[Path]]:
     report, output = tmp_path / "report.json", tmp_path / "transform.h5"
     output.write_text("x")
     told = {column: str(path.resolve()) for column, path in files.paths.items()}
-    write_report(report, {"files": told, "settings": SETTINGS, "total_seconds": 2.5})
+    written = [output.name, report.name]
+    write_report(report, {"files": told, "settings": SETTINGS, "outputs": written, "total_seconds": 2.5})
     os.utime(report, (2000, 2000))
     return report, files, [output, report]
 
@@ -147,7 +148,9 @@ def test_a_pair_that_was_done_with_the_same_settings_is_known(a_done_pair: tuple
     assert figures_of(finished_report(report, files, SETTINGS, outputs))["seconds"] == 2.5
 
 
-@pytest.mark.parametrize("change", ["settings", "table", "input", "slice", "output", "report", "damaged", "gone"])
+@pytest.mark.parametrize(
+    "change", ["settings", "table", "input", "slice", "output", "earlier", "report", "damaged", "gone"]
+)
 def test_a_pair_is_registered_again_when_anything_changed(a_done_pair: tuple, change: str) -> None:
     report, files, outputs = a_done_pair
     settings = {**SETTINGS, "seed": 1} if change == "settings" else SETTINGS
@@ -159,6 +162,10 @@ def test_a_pair_is_registered_again_when_anything_changed(a_done_pair: tuple, ch
         files = dataclasses.replace(files, moving=files.moving.with_name("other.nrrd"))
     elif change == "output":
         outputs[0].unlink()
+    elif change == "earlier":
+        # It lies there, but of a registration with other settings.
+        outputs = [*outputs, outputs[0].with_name("inverse.h5")]
+        outputs[-1].write_text("x")
     elif change == "report":
         report.unlink()
     elif change == "damaged":
