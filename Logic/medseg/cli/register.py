@@ -150,6 +150,13 @@ def register(
         device=device.value,
         initial=initial_transform,
     )
+    if landmarks is not None and initial_transform is not None and not landmarks_measure_only:
+        raise typer.BadParameter(
+            "--landmarks and --initial-transform both say where to begin: leave one out, or add "
+            "--landmarks-measure-only."
+        )
+    if fixed_labels is not None and moving_labels is None:
+        raise typer.BadParameter("--fixed-labels are compared with --moving-labels: give both.")
     files = PairFiles(case_name(moving), fixed, moving, fixed_mask, moving_mask, fixed_labels, moving_labels, landmarks)
     given = {
         "transform": output_transform,

@@ -203,6 +203,11 @@ def test_the_transform_to_begin_with_is_not_overwritten(a_folder: Path, tmp_path
         (("--output-transform", "{out}/t.h5", "--landmarks", "{out}/bad.csv"), "not a table of landmarks"),
         (("--output-transform", "{out}/t.h5", "--initial-transform", "{out}/none.h5"), "There is no file"),
         (("--output-volume", "{out}/none/w.nrrd"), "does not exist"),
+        (("--report", "{out}/r.json", "--fixed-labels", "{pair}/fixed.nii.gz"), "compared with --moving-labels"),
+        (
+            ("--report", "{out}/r.json", "--initial-transform", "{out}/t.tfm", "--landmarks", "{pair}/points.csv"),
+            "--landmarks-measure-only",
+        ),
     ],
 )
 def test_mistakes_are_sentences(a_folder: Path, tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
