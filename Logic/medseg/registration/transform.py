@@ -161,7 +161,7 @@ class SpatialTransform:
     def on_grid(self, geometry: Geometry) -> DisplacementField:
         """Return the whole transform as one field on ``geometry``; between its voxels that is an approximation."""
         vectors = np.empty((*geometry.shape, 3), np.float32)
-        for part, points in _points_of(geometry):
+        for part, points in points_of(geometry):
             vectors[part] = self.apply(points) - points
         return DisplacementField(vectors, geometry)
 
@@ -170,8 +170,8 @@ class SpatialTransform:
     ) -> tuple[SpatialTransform, float]:
         """Return the transform from the moving volume's space to the fixed one's, and its error.
 
-        A field u has as its inverse w(z) = -u(z + w(z)), found by iterating this equation on the field's own grid,
-        which settles where u changes by less than one mm in a mm.
+        That of a field is found by iteration (:mod:`medseg.registration.inversion`), which settles where it does not
+        fold and stretches less than four times.
 
         Parameters
         ----------
@@ -184,10 +184,12 @@ class SpatialTransform:
             The inverse, and the largest distance in mm between a voxel of ``geometry`` and where inverse and
             transform take it, of those that the fields reach.
         """
+        from medseg.registration.inversion import inverted
+
         stages: list[Stage] = []
         for stage in reversed(self.stages):
             if isinstance(stage, DisplacementField):
-                stages.append(_inverted(stage, iterations, tolerance_mm))
+                stages.append(inverted(stage, iterations, tolerance_mm))
             else:
                 stages.append(np.linalg.inv(stage))
         inverse = SpatialTransform(tuple(stages))
@@ -196,7 +198,7 @@ class SpatialTransform:
     def _error_of(self, inverse: SpatialTransform, geometry: Geometry) -> float:
         worst = 0.0
         grids = [stage.geometry for stage in self.stages if isinstance(stage, DisplacementField)]
-        for _, points in _points_of(geometry):
+        for _, points in points_of(geometry):
             back = inverse.apply(points)
             inside = np.ones(back.shape[:-1], bool)
             for grid in grids:
@@ -304,24 +306,10 @@ def interpolated(vectors: np.ndarray, index: np.ndarray) -> np.ndarray:
     return found.reshape(index.shape)
 
 
-def _points_of(geometry: Geometry) -> Iterator[tuple[slice, np.ndarray]]:
+def points_of(geometry: Geometry) -> Iterator[tuple[slice, np.ndarray]]:
     """Yield slabs of slices and the RAS points (k, j, i, 3) of their voxels."""
     slices, rows, columns = geometry.shape
     for start in range(0, slices, _SLAB):
         part = slice(start, min(start + _SLAB, slices))
         k, j, i = np.meshgrid(np.arange(part.start, part.stop), np.arange(rows), np.arange(columns), indexing="ij")
         yield part, geometry.ijk_to_ras_points(np.stack([i, j, k], axis=-1).astype(np.float64))
-
-
-def _inverted(field: DisplacementField, iterations: int, tolerance_mm: float) -> DisplacementField:
-    vectors = np.empty_like(field.vectors)
-    for part, points in _points_of(field.geometry):
-        back = -field.vectors[part].astype(np.float64)
-        for _ in range(iterations):
-            better = -interpolated(field.vectors, field.geometry.ras_to_ijk_points(points + back))
-            change = np.abs(better - back).max()
-            back = better
-            if change < tolerance_mm:
-                break
-        vectors[part] = back
-    return DisplacementField(vectors, field.geometry)
