@@ -4,6 +4,7 @@ from medseg.losses.deep_supervision import deeply_supervised
 from medseg.losses.discriminative import Margins, discriminative_loss, discriminative_terms
 from medseg.losses.implicit_smoothness import ImplicitRegulariser
 from medseg.losses.missing_label_dice import marginal_cross_entropy, missing_label_dice
+from medseg.losses.normalised_focal import normalised_focal_loss
 from medseg.losses.similarity import local_ncc, mind_ssc, mind_ssc_loss, normalised_mutual_information
 from medseg.losses.smoothness import bending_energy, curvature_energy, diffusion_energy, folding_energy
 from medseg.losses.thin_thick import FeatureTap, SliceProjection, ThinThickLoss
@@ -28,6 +29,7 @@ __all__ = [
     "mind_ssc",
     "mind_ssc_loss",
     "missing_label_dice",
+    "normalised_focal_loss",
     "normalised_mutual_information",
     "tversky_index",
     "tversky_loss",

@@ -4,6 +4,7 @@ from medseg.networks.inter_slice import InterSliceTransformer, positional_encodi
 from medseg.networks.lapirn import ConditionalLapIRN
 from medseg.networks.mpunet import MPUNet
 from medseg.networks.patch_transformer import ConvFreeTransformer
+from medseg.networks.pe_med import PEMED
 from medseg.networks.published_unet import MPUNetBaseline
 from medseg.networks.registration_network import RegistrationNetwork, VoxelMorph
 from medseg.networks.registry import build_network
@@ -14,6 +15,7 @@ from medseg.networks.two_headed_swin_unetr import TwoHeadedSwinUNETR
 from medseg.networks.unet3d import UNet3D
 
 __all__ = [
+    "PEMED",
     "TMDCA",
     "ConditionalLapIRN",
     "ConvFreeTransformer",
