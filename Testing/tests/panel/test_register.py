@@ -476,30 +476,3 @@ def test_the_figures_are_put_into_plain_words(a_user: Any, figures: dict[str, An
 def test_a_fold_between_voxels_is_one(a_user: Any, measure: str) -> None:
     figures = {**BEFORE_AND_AFTER, "deformation": {**FOLDLESS, measure: 1e-4}}
     assert "folds nowhere" not in sys.modules["MedSegLib.registrationVerdict"].verdict(figures)
-
-
-def test_a_loss_that_is_not_a_number_leaves_a_gap_and_no_defect(a_registrar: Any) -> None:
-    label = a_registrar.ui.registerCurveLabel
-    curve = sys.modules["MedSegLib.lossCurve"].LossCurve(label)
-    for losses in ([None], [-0.5], [-0.5, None, -0.7], [0.0, 0.0]):
-        curve.update(losses, now=True)
-        assert label.visible == (losses != [None])
-    curve.clear()
-    assert not label.visible
-
-
-def test_each_grid_has_its_own_piece_of_the_curve_and_its_own_best(
-    a_registrar: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    module = sys.modules["MedSegLib.lossCurve"]
-    draw, drawn = module.drawPlots, []
-    monkeypatch.setattr(module, "drawPlots", lambda plots, width: drawn.extend(plots) or draw(plots, width))
-    curve = module.LossCurve(a_registrar.ui.registerCurveLabel)
-    curve.update([-0.5, None, -0.9, -0.95, None, -0.6, -0.58], now=True)
-    (plot,) = drawn
-    assert [list(piece.points) for piece in plot.curves] == [
-        [(1.0, -0.5)],
-        [(2.0, -0.9), (3.0, -0.95)],
-        [(4.0, -0.6), (5.0, -0.58)],
-    ]
-    assert "best -0.6000" in plot.title

@@ -1,0 +1,96 @@
+"""How a network of clicks is trained: a simulated user talks to it, and the last answer is graded.
+
+Source: A. Chang et al., PE-MED (MLMI 2023); not given there: how clicks are simulated, how many come before the graded
+pass (0 to 3, as in K. Sofiiuk et al., ICIP 2022), and that no gradient passes through the answers before it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from medseg.correction import first_click, next_click
+from medseg.correction.clicks import RADIUS_VOXELS
+from medseg.correction.interaction import Interaction, masks_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from medseg.networks import PEMED
+
+MOST_CLICKS = 3
+"""More clicks than the first before the graded pass, at most."""
+
+
+def logits_after_clicks(
+    network: PEMED,
+    images: Tensor,
+    truths: Tensor,
+    rng: np.random.Generator,
+    *,
+    radius: float | Sequence[float] = RADIUS_VOXELS,
+    self_loop: bool = True,
+    most_clicks: int = MOST_CLICKS,
+) -> Tensor:
+    """Return the logits of the graded pass, after a random number of clicks, with a gradient.
+
+    The passes before it are in eval mode and have none. Without further clicks the graded pass is the second one of the
+    Self-Loop, so that the warm start is trained.
+
+    Parameters
+    ----------
+    network
+        Is left in the mode that it is in.
+    images, truths
+        (B, channels, \\*size), and (B, 1, \\*size) with the structure above 0, which no case lacks.
+    rng
+        Draws the clicks and their number.
+
+    Raises
+    ------
+    ValueError
+        When a structure is empty.
+    """
+    wanted = [np.asarray(truth[0].cpu() > 0) for truth in truths]
+    mode = network.training
+    network.eval()
+    try:
+        talk = Interaction(network, images, radius=radius, self_loop=self_loop)
+        talk.add([first_click(truth, rng=rng) for truth in wanted])
+        talk.warm_up()
+        for _ in range(rng.integers(0, most_clicks + 1)):
+            given = masks_of(talk.answer())
+            talk.add([next_click(mask, truth, rng=rng) for mask, truth in zip(given, wanted, strict=True)])
+    finally:
+        network.train(mode)
+    return network(images, *talk.prompts)
+
+
+def dice_after_clicks(
+    network: PEMED,
+    images: Tensor,
+    truths: Tensor,
+    clicks: int,
+    *,
+    radius: float | Sequence[float] = RADIUS_VOXELS,
+    self_loop: bool = True,
+) -> np.ndarray:
+    """Return the Dice coefficient (B, clicks) after each of so many clicks into the middle of the largest error.
+
+    Parameters are those of :func:`logits_after_clicks`; the network is put into eval mode.
+    """
+    from medseg.metrics import dice
+
+    network.eval()
+    wanted = [np.asarray(truth[0].cpu() > 0) for truth in truths]
+    talk = Interaction(network, images, radius=radius, self_loop=self_loop)
+    talk.add([first_click(truth) for truth in wanted])
+    scores = np.empty((len(images), clicks))
+    for number in range(clicks):
+        given = masks_of(talk.answer())
+        scores[:, number] = [dice(mask, truth) for mask, truth in zip(given, wanted, strict=True)]
+        talk.add([next_click(mask, truth) for mask, truth in zip(given, wanted, strict=True)])
+    return scores
