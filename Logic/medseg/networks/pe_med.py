@@ -11,6 +11,7 @@ attention, which the print lacks. The 3D form, with one axis more everywhere, is
 from __future__ import annotations
 
 import itertools
+import math
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -58,6 +59,9 @@ class PEMED(nn.Module):
         are added to the features; without both they are channels of the image.
     memory
         TSIP: the logits of the previous answer enter the present ones.
+    detail_channels
+        Ours: with more than 0, a decoder of convolutions takes the head's features from a fourth of the size to the
+        full one, beside image and prompts, for structures of a few voxels. As published, the logits are enlarged.
     """
 
     def __init__(
@@ -74,6 +78,7 @@ class PEMED(nn.Module):
         inner_attention: bool = True,
         outer_attention: bool = True,
         memory: bool = True,
+        detail_channels: int = 0,
     ) -> None:
         super().__init__()
         if not len(channels) == len(depths) == len(heads) == len(reductions) == 4:
@@ -94,6 +99,8 @@ class PEMED(nn.Module):
         self.outer = PromptImageAttention(**finest) if outer_attention else None
         self.head = MLPHead(dims, channels, head_channels, head_norm)
         self.memory = AnswerMemory(dims) if memory else None
+        seen = in_channels + _PROMPTS
+        self.detail = DetailDecoder(dims, seen, head_channels, detail_channels) if detail_channels else None
         initialise(self)
         if self.memory is not None:
             self.memory.start_silent()
@@ -167,8 +174,11 @@ class PEMED(nn.Module):
         for embed, stage in zip(self.embeddings[1:], self.stages[1:], strict=True):
             tokens, size = embed(maps[-1])
             maps.append(to_map(stage(tokens, size), size))
-        mode = "bilinear" if self.dims == 2 else "trilinear"
-        logits = F.interpolate(self.head(maps), size=image.shape[2:], mode=mode, align_corners=False).float()
+        fused = self.head.fused(maps)
+        logits = enlarged(self.head.classify(fused), image.shape[2:])
+        if self.detail is not None:
+            logits = logits + self.detail(torch.cat([image, prompts], 1), fused)
+        logits = logits.float()
         if self.memory is None or last_logits is None:
             return logits
         return logits + self.memory(last_logits)
@@ -268,7 +278,6 @@ class MLPHead(nn.Module):
     def __init__(self, dims: Dims, channels: Sequence[int], width: int, norm: Literal["batch", "group"]) -> None:
         super().__init__()
         layer = convolution(dims)
-        self.mode = "bilinear" if dims == 2 else "trilinear"
         self.project = nn.ModuleList(layer(count, width, 1) for count in channels)
         normalise: nn.Module = nn.GroupNorm(8, width)
         if norm == "batch":
@@ -278,9 +287,55 @@ class MLPHead(nn.Module):
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Return logits (B, 1, \\*size of the finest map)."""
+        return self.classify(self.fused(maps))
+
+    def fused(self, maps: Sequence[Tensor]) -> Tensor:
+        """Return what the logits are made of, (B, width, \\*size of the finest map)."""
         size = maps[0].shape[2:]
-        wide = [
-            F.interpolate(project(found), size=size, mode=self.mode, align_corners=False)
-            for project, found in zip(self.project, maps, strict=True)
-        ]
-        return self.classify(self.fuse(torch.cat(wide, 1)))
+        wide = [enlarged(project(found), size) for project, found in zip(self.project, maps, strict=True)]
+        return self.fuse(torch.cat(wide, 1))
+
+
+class DetailDecoder(nn.Module):
+    """Convolutions from the features at a fourth of the size to logits at full size, with short cuts (ours).
+
+    Parameters
+    ----------
+    dims
+        2 or 3.
+    in_channels
+        Of image and prompts.
+    width
+        Of the features.
+    channels
+        At full size; twice as many at half of it.
+    """
+
+    def __init__(self, dims: Dims, in_channels: int, width: int, channels: int) -> None:
+        super().__init__()
+        self.at_full = _convolved(dims, in_channels, channels)
+        self.at_half = _convolved(dims, channels, 2 * channels, stride=2)
+        self.narrow = convolution(dims)(width, 2 * channels, 1)
+        self.join_half = _convolved(dims, 4 * channels, 2 * channels)
+        self.join_full = _convolved(dims, 3 * channels, channels)
+        self.classify = convolution(dims)(channels, 1, 1)
+
+    def forward(self, seen: Tensor, features: Tensor) -> Tensor:
+        """Return logits (B, 1, \\*size) of image and prompts, and of features at a fourth of their size."""
+        full = self.at_full(seen)
+        half = self.at_half(full)
+        coarse = enlarged(self.narrow(features), half.shape[2:])
+        joined = self.join_half(torch.cat([half, coarse], 1))
+        return self.classify(self.join_full(torch.cat([full, enlarged(joined, full.shape[2:])], 1)))
+
+
+def enlarged(image: Tensor, size: Sequence[int]) -> Tensor:
+    """Return a map (B, C, \\*before) on another size, linear in between."""
+    mode = "bilinear" if image.ndim == 4 else "trilinear"
+    return F.interpolate(image, size=tuple(size), mode=mode, align_corners=False)
+
+
+def _convolved(dims: Dims, before: int, after: int, *, stride: int = 1) -> nn.Sequential:
+    groups = math.gcd(after, 8)
+    layer = convolution(dims)(before, after, 3, stride, 1, bias=False)
+    return nn.Sequential(layer, nn.GroupNorm(groups, after), nn.ReLU())

@@ -140,6 +140,20 @@ def test_sizes_that_the_stages_cannot_halve_are_refused() -> None:
         network(torch.rand(1, 1, 32, 32, 32), *some_prompts((32, 32, 32), 1))
 
 
+@pytest.mark.parametrize("size", [(64, 32), (32, 32, 64)])
+def test_the_decoder_of_detail_sees_single_voxels(size: tuple[int, ...]) -> None:
+    network = PEMED(dims=len(size), head_norm="group", detail_channels=4, **TINY).eval()
+    image, prompts = torch.rand(1, 1, *size), some_prompts(size, 1)
+    plain = network(image, *prompts)
+    assert plain.shape == (1, 1, *size)
+    # What is enlarged from a fourth of the size is linear along any four voxels between two centres.
+    row = plain[(0, 0, *(16,) * (len(size) - 1))][18:22]
+    assert not torch.allclose(row.diff(), row.diff()[:1].expand(3), atol=1e-6)
+    plain.square().mean().backward()
+    idle = [name for name, weight in network.named_parameters() if weight.grad is None or not weight.grad.any()]
+    assert all(name.endswith("key_value.bias") or name.startswith("memory") for name in idle), idle
+
+
 def test_a_package_may_ask_for_it() -> None:
     network = build_network("medseg.networks.PEMED", {"dims": 3, **TINY})
     assert isinstance(network, PEMED)
