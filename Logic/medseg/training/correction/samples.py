@@ -1,0 +1,207 @@
+"""Samples for a network of clicks: a structure of a labelled scan, seen in a box around it, and a bad start.
+
+Not given in a paper, all ours. A sample is cut out of the scan in one step, turned, stretched and mirrored: the grid of
+the box is laid into the scan and read off there.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name that every PyTorch reader expects
+from pydantic import Field
+from torch import Tensor
+
+from medseg.correction.intensity import normalised
+from medseg.training.section import Section
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from medseg.training.synthesis import Draws
+    from medseg.volumes import Volume
+
+_Share = Annotated[float, Field(ge=0, le=1)]
+_FEWEST = 8
+"""Voxels that a structure has, in the scan and in a sample."""
+_TRIES = 4
+
+
+class SampleSection(Section):
+    """What becomes of a structure before a network sees it.
+
+    The box is a cube of ``edge_mm`` (smallest, largest), ``reach`` (from, to) times as long as the structure where that
+    lies between. Turns are up to ``rotation_degrees`` about each axis, each axis is stretched by up to ``stretch``.
+    ``invert`` is how often dark and bright are exchanged, ``gamma`` the largest exponent of the brightness (or its
+    inverse), ``noise`` its largest standard deviation. ``from_segmentation`` is how often there is a bad segmentation
+    to begin with, whose border is off by up to ``start_mm``.
+    """
+
+    edge_mm: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (32.0, 192.0)
+    reach: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (1.2, 2.5)
+    rotation_degrees: Annotated[float, Field(ge=0, le=180)] = 15.0
+    stretch: Annotated[float, Field(ge=1)] = 1.15
+    invert: _Share = 0.1
+    gamma: Annotated[float, Field(ge=1)] = 1.5
+    noise: Annotated[float, Field(ge=0)] = 0.2
+    from_segmentation: _Share = 0.35
+    start_mm: Annotated[float, Field(gt=0)] = 10.0
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledScan:
+    """A scan and its structures.
+
+    Attributes
+    ----------
+    image
+        (k, j, i) float32.
+    labels
+        (k, j, i) whole numbers.
+    spacing
+        Of the voxels along (k, j, i), mm.
+    structures
+        By label value, a box (first, last + 1) around each structure of at least 8 voxels.
+    """
+
+    image: np.ndarray
+    labels: np.ndarray
+    spacing: tuple[float, float, float]
+    structures: dict[int, tuple[np.ndarray, np.ndarray]]
+
+    @classmethod
+    def of(cls, image: Volume, labels: Volume, values: Iterable[int] | None = None) -> LabelledScan:
+        """Return the scan of two volumes of one grid; ``values`` are the labels that count, else all above 0."""
+        from scipy import ndimage
+
+        found = {}
+        wanted = None if values is None else set(values)
+        counts = np.bincount(labels.array.ravel())
+        for value, box in enumerate(ndimage.find_objects(labels.array.astype(np.int32)), start=1):
+            if box is not None and counts[value] >= _FEWEST and (wanted is None or value in wanted):
+                found[value] = (np.array([part.start for part in box]), np.array([part.stop for part in box]))
+        k, j, i = (float(step) for step in image.geometry.spacing[::-1])
+        return cls(np.asarray(image.array, np.float32), np.asarray(labels.array), (k, j, i), found)
+
+
+class Sample(NamedTuple):
+    """What a step takes of a structure: image, truth and start, (1, \\*size) float32; the start is 0 for "nothing"."""
+
+    image: Tensor
+    truth: Tensor
+    start: Tensor
+
+
+def sample_of(scan: LabelledScan, value: int, section: SampleSection, size: Sequence[int], draws: Draws) -> Sample:
+    """Return a structure of a scan in a random box.
+
+    Parameters
+    ----------
+    value
+        The label, one of ``scan.structures``.
+    size
+        Voxels of the box; it is a cube in mm before it is stretched where they are equal.
+
+    Raises
+    ------
+    KeyError
+        When the scan has no such structure.
+    """
+    low, high = scan.structures[value]
+    extent = float(((high - low) * scan.spacing).max())
+    for _ in range(_TRIES):
+        edge = min(max(extent * draws.uniform(*section.reach), section.edge_mm[0]), section.edge_mm[1])
+        centre = _place_in(scan, value, draws)
+        grid = _laid(scan, centre, edge, size, section=section, draws=draws)
+        image, truth = _read(scan, value, grid)
+        if truth.sum() >= _FEWEST:
+            break
+    image = _repainted(normalised(image), section, draws)
+    start = torch.zeros_like(truth)
+    if draws.chance(section.from_segmentation):
+        start = degraded(truth, section.start_mm / edge * max(size), draws)
+    return Sample(image, truth, start)
+
+
+def degraded(truth: Tensor, most: float, draws: Draws) -> Tensor:
+    """Return a bad segmentation of a structure: its border moved in and out by up to ``most`` voxels, smoothly.
+
+    Parameters
+    ----------
+    truth
+        (1, \\*size), 0 or 1.
+    """
+    from scipy import ndimage
+
+    inside = truth[0].numpy() > 0
+    depth = ndimage.distance_transform_edt(inside) - ndimage.distance_transform_edt(~inside)
+    size = truth.shape[1:]
+    field = draws.smooth(size, draws.uniform(0.15, 0.5) * max(size))
+    moved = field / field.abs().max().clamp(min=1e-6) * draws.uniform(0.2, 1.0) * most
+    return ((torch.from_numpy(depth).float()[None] + moved) > 0).float()
+
+
+def _place_in(scan: LabelledScan, value: int, draws: Draws) -> np.ndarray:
+    """Return where the box is centred, (k, j, i): between the middle of the structure and a voxel of it."""
+    low, high = scan.structures[value]
+    part = tuple(slice(start, stop) for start, stop in zip(low, high, strict=True))
+    places = np.argwhere(scan.labels[part] == value)
+    voxel = places[draws.whole(0, len(places) - 1)] + low
+    share = draws.uniform(0, 1)
+    return share * voxel + (1 - share) * (places.mean(0) + low)
+
+
+def _laid(
+    scan: LabelledScan, centre: np.ndarray, edge_mm: float, size: Sequence[int], *, section: SampleSection, draws: Draws
+) -> Tensor:
+    """Return the places (\\*size, 3) of the box in the scan, voxels (k, j, i)."""
+    turn = np.eye(3)
+    for first, second in itertools.combinations(range(3), 2):
+        angle = math.radians(draws.uniform(-section.rotation_degrees, section.rotation_degrees))
+        step = np.eye(3)
+        step[first, first] = step[second, second] = math.cos(angle)
+        step[first, second], step[second, first] = -math.sin(angle), math.sin(angle)
+        turn = step @ turn
+    most = math.log(section.stretch)
+    scale = [math.exp(draws.uniform(-most, most)) * (-1 if draws.chance(0.5) else 1) for _ in range(3)]
+    to_voxels = np.diag(1 / np.asarray(scan.spacing)) @ turn @ np.diag(np.multiply(scale, edge_mm / max(size)))
+    axes = [torch.arange(n, dtype=torch.float32) - (n - 1) / 2 for n in size]
+    offsets = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
+    return offsets @ torch.from_numpy(to_voxels.T.astype(np.float32)) + torch.from_numpy(centre.astype(np.float32))
+
+
+def _read(scan: LabelledScan, value: int, grid: Tensor) -> tuple[Tensor, Tensor]:
+    """Return image and truth, (1, \\*size), at places of the scan; beyond its border only the image goes on."""
+    shape = np.asarray(scan.image.shape)
+    flat = grid.reshape(-1, 3)
+    low = np.clip(np.floor(flat.amin(0).numpy()).astype(int) - 1, 0, shape - 1)
+    high = np.clip(np.ceil(flat.amax(0).numpy()).astype(int) + 2, low + 1, shape)
+    part = tuple(slice(start, stop) for start, stop in zip(low, high, strict=True))
+    image = torch.from_numpy(scan.image[part].astype(np.float32))[None, None]
+    truth = torch.from_numpy((scan.labels[part] == value).astype(np.float32))[None, None]
+    # Voxels of the box that are larger than those of the scan are means over several.
+    step = np.linalg.norm((grid[1, 1, 1] - grid[0, 0, 0]).numpy() / np.sqrt(3))
+    if step >= 2:
+        reach = int(step) // 2
+        image = F.avg_pool3d(image, 2 * reach + 1, 1, reach, count_include_pad=False)
+    last = torch.from_numpy(np.maximum(high - low - 1, 1).astype(np.float32))
+    places = (2 * (grid - torch.from_numpy(low.astype(np.float32))) / last - 1).flip(-1)[None]
+    shown = F.grid_sample(image, places, padding_mode="border", align_corners=True)[0]
+    marked = F.grid_sample(truth, places, padding_mode="zeros", align_corners=True)[0]
+    return shown, (marked > 0.5).float()
+
+
+def _repainted(image: Tensor, section: SampleSection, draws: Draws) -> Tensor:
+    """Return an image of mean 0 and standard deviation 1 with another contrast and noise, normalised again."""
+    low, high = image.aminmax()
+    share = (image - low) / (high - low).clamp(min=1e-6)
+    if draws.chance(section.invert):
+        share = 1 - share
+    share = share ** math.exp(draws.uniform(-math.log(section.gamma), math.log(section.gamma)))
+    painted = normalised(share)
+    return normalised(painted + draws.uniform(0, section.noise) * draws.noise(painted.shape))
