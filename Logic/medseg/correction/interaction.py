@@ -61,6 +61,12 @@ class Interaction:
                 drawn = click_maps([click], tuple(maps.shape[1:]), self._radius)
                 maps.copy_(torch.maximum(maps, torch.from_numpy(drawn).to(maps)))
 
+    def draw(self, voxels: np.ndarray, *, positive: bool) -> None:
+        """Add voxels (N, axes) to the clicks of the only image: those of a scribble, a lasso or a box too."""
+        clicks = [Click(tuple(place), positive) for place in voxels.tolist()]
+        drawn = click_maps(clicks, tuple(self._maps.shape[2:]), self._radius)
+        self._maps[0] = torch.maximum(self._maps[0], torch.from_numpy(drawn).to(self._maps))
+
     @property
     def prompts(self) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """What a pass takes beside the image: positive and negative clicks, previous probabilities, last logits."""

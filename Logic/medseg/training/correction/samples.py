@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812 - the name that every PyTorch reader expects
 from pydantic import Field
 from torch import Tensor
 
 from medseg.correction.intensity import normalised
+from medseg.correction.window import Window
 from medseg.training.section import Section
 
 if TYPE_CHECKING:
@@ -117,11 +117,11 @@ def sample_of(scan: LabelledScan, value: int, section: SampleSection, size: Sequ
     for _ in range(_TRIES):
         edge = min(max(extent * draws.uniform(*section.reach), section.edge_mm[0]), section.edge_mm[1])
         centre = _place_in(scan, value, draws)
-        grid = _laid(scan, centre, edge, size, section=section, draws=draws)
-        image, truth = _read(scan, value, grid)
+        window = _laid(scan, centre, edge, size, section=section, draws=draws)
+        truth = (window.read_mask(scan.labels == value) > 0.5).float()
         if truth.sum() >= _FEWEST:
             break
-    image = _repainted(normalised(image), section, draws)
+    image = _repainted(normalised(window.read_image(scan.image)), section, draws)
     start = torch.zeros_like(truth)
     if draws.chance(section.from_segmentation):
         start = degraded(truth, section.start_mm / edge * max(size), draws)
@@ -158,8 +158,8 @@ def _place_in(scan: LabelledScan, value: int, draws: Draws) -> np.ndarray:
 
 def _laid(
     scan: LabelledScan, centre: np.ndarray, edge_mm: float, size: Sequence[int], *, section: SampleSection, draws: Draws
-) -> Tensor:
-    """Return the places (\\*size, 3) of the box in the scan, voxels (k, j, i)."""
+) -> Window:
+    """Return the box as a turned, stretched and mirrored grid in the scan."""
     turn = np.eye(3)
     for first, second in itertools.combinations(range(3), 2):
         angle = math.radians(draws.uniform(-section.rotation_degrees, section.rotation_degrees))
@@ -169,31 +169,9 @@ def _laid(
         turn = step @ turn
     most = math.log(section.stretch)
     scale = [math.exp(draws.uniform(-most, most)) * (-1 if draws.chance(0.5) else 1) for _ in range(3)]
-    to_voxels = np.diag(1 / np.asarray(scan.spacing)) @ turn @ np.diag(np.multiply(scale, edge_mm / max(size)))
-    axes = [torch.arange(n, dtype=torch.float32) - (n - 1) / 2 for n in size]
-    offsets = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
-    return offsets @ torch.from_numpy(to_voxels.T.astype(np.float32)) + torch.from_numpy(centre.astype(np.float32))
-
-
-def _read(scan: LabelledScan, value: int, grid: Tensor) -> tuple[Tensor, Tensor]:
-    """Return image and truth, (1, \\*size), at places of the scan; beyond its border only the image goes on."""
-    shape = np.asarray(scan.image.shape)
-    flat = grid.reshape(-1, 3)
-    low = np.clip(np.floor(flat.amin(0).numpy()).astype(int) - 1, 0, shape - 1)
-    high = np.clip(np.ceil(flat.amax(0).numpy()).astype(int) + 2, low + 1, shape)
-    part = tuple(slice(start, stop) for start, stop in zip(low, high, strict=True))
-    image = torch.from_numpy(scan.image[part].astype(np.float32))[None, None]
-    truth = torch.from_numpy((scan.labels[part] == value).astype(np.float32))[None, None]
-    # Voxels of the box that are larger than those of the scan are means over several.
-    step = np.linalg.norm((grid[1, 1, 1] - grid[0, 0, 0]).numpy() / np.sqrt(3))
-    if step >= 2:
-        reach = int(step) // 2
-        image = F.avg_pool3d(image, 2 * reach + 1, 1, reach, count_include_pad=False)
-    last = torch.from_numpy(np.maximum(high - low - 1, 1).astype(np.float32))
-    places = (2 * (grid - torch.from_numpy(low.astype(np.float32))) / last - 1).flip(-1)[None]
-    shown = F.grid_sample(image, places, padding_mode="border", align_corners=True)[0]
-    marked = F.grid_sample(truth, places, padding_mode="zeros", align_corners=True)[0]
-    return shown, (marked > 0.5).float()
+    k, j, i = size
+    steps = np.diag(1 / np.asarray(scan.spacing)) @ turn @ np.diag(np.multiply(scale, edge_mm / max(size)))
+    return Window((k, j, i), centre, steps)
 
 
 def _repainted(image: Tensor, section: SampleSection, draws: Draws) -> Tensor:

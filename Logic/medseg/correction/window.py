@@ -1,0 +1,106 @@
+"""The box in which a network of clicks sees a scan: a small grid that is laid into it, in any direction and size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name that every PyTorch reader expects
+from torch import Tensor
+
+from medseg.correction.region import Region
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """A grid in a scan.
+
+    Attributes
+    ----------
+    size
+        Its voxels along its own three axes.
+    centre
+        (3,) float64, voxels (k, j, i) of the scan.
+    steps
+        (3, 3) float64; column n is one step along axis n of the window, in voxels (k, j, i) of the scan.
+    """
+
+    size: tuple[int, int, int]
+    centre: np.ndarray
+    steps: np.ndarray
+
+    @classmethod
+    def around(
+        cls, centre: np.ndarray, edge_mm: float, spacing: Sequence[float] | np.ndarray, size: Sequence[int]
+    ) -> Window:
+        """Return a cube of ``edge_mm`` along the axes of a scan with ``spacing`` (k, j, i), mm."""
+        k, j, i = (int(n) for n in size)
+        steps = np.diag(edge_mm / max(k, j, i) / np.asarray(spacing, np.float64))
+        return cls((k, j, i), np.asarray(centre, np.float64), steps)
+
+    def places(self) -> Tensor:
+        """Return where its voxels lie, (\\*size, 3) float32, voxels (k, j, i) of the scan."""
+        axes = [torch.arange(n, dtype=torch.float32) - (n - 1) / 2 for n in self.size]
+        offsets = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
+        steps = torch.from_numpy(self.steps.T.astype(np.float32).copy())
+        return offsets @ steps + torch.from_numpy(self.centre.astype(np.float32))
+
+    def index_of(self, voxels: np.ndarray) -> np.ndarray:
+        """Return voxels (N, 3), (k, j, i) of the scan, in voxels of the window, float64."""
+        offsets = (np.asarray(voxels, np.float64) - self.centre) @ np.linalg.inv(self.steps).T
+        return offsets + (np.asarray(self.size) - 1) / 2
+
+    def region(self, shape: Sequence[int]) -> Region:
+        """Return the voxels of a scan of a shape (k, j, i) between the outermost centres of a window along its axes.
+
+        Raises
+        ------
+        ValueError
+            When it lies beside the scan.
+        """
+        half = np.abs(self.steps) @ ((np.asarray(self.size) - 1) / 2)
+        low = np.maximum(np.ceil(self.centre - half - 1e-6), 0).astype(int)
+        high = np.minimum(np.floor(self.centre + half + 1e-6) + 1, shape).astype(int)
+        return Region((int(low[0]), int(low[1]), int(low[2])), (int(high[0]), int(high[1]), int(high[2])))
+
+    def read_image(self, image: np.ndarray) -> Tensor:
+        """Return what it sees of an image (k, j, i), (1, \\*size) float32; beyond the border the image goes on.
+
+        Where its voxels are larger than those of the scan, they are means over several.
+        """
+        part, places = self._part_of(image)
+        step = float(np.linalg.norm(self.steps, axis=0).min())
+        if step >= 2:
+            reach = int(step) // 2
+            part = F.avg_pool3d(part, 2 * reach + 1, 1, reach, count_include_pad=False)
+        return F.grid_sample(part, places, padding_mode="border", align_corners=True)[0]
+
+    def read_mask(self, mask: np.ndarray) -> Tensor:
+        """Return what it sees of a mask (k, j, i), (1, \\*size) float32 from 0 to 1; nothing lies beyond the border."""
+        part, places = self._part_of(mask)
+        return F.grid_sample(part, places, padding_mode="zeros", align_corners=True)[0]
+
+    def put_back(self, found: Tensor, region: Region) -> np.ndarray:
+        """Return values (1, \\*size) at the voxels of a region of the scan, float32, linear in between."""
+        index = np.stack(np.meshgrid(*map(np.arange, region.start, region.stop), indexing="ij"), -1)
+        own = self.index_of(index.reshape(-1, 3)).reshape(index.shape)
+        half = np.maximum(np.asarray(self.size) - 1, 1) / 2
+        places = torch.from_numpy((own / half - 1).astype(np.float32)).flip(-1)
+        values = F.grid_sample(found[None].float().cpu(), places[None], padding_mode="border", align_corners=True)
+        return values[0, 0].numpy()
+
+    def _part_of(self, array: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Return the part of an array that it reaches, (1, 1, k, j, i), and its places there for ``grid_sample``."""
+        grid = self.places()
+        flat, shape = grid.reshape(-1, 3), np.asarray(array.shape)
+        low = np.clip(np.floor(flat.amin(0).numpy()).astype(int) - 1, 0, shape - 1)
+        high = np.clip(np.ceil(flat.amax(0).numpy()).astype(int) + 2, low + 1, shape)
+        part = array[tuple(slice(start, stop) for start, stop in zip(low, high, strict=True))]
+        last = torch.from_numpy(np.maximum(high - low - 1, 1).astype(np.float32))
+        places = (2 * (grid - torch.from_numpy(low.astype(np.float32))) / last - 1).flip(-1)
+        return torch.from_numpy(part.astype(np.float32))[None, None], places[None]
