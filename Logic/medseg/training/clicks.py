@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medseg.correction import first_click, next_click
+from medseg.correction import Click, first_click, next_click
 from medseg.correction.clicks import RADIUS_VOXELS
 from medseg.correction.interaction import Interaction, masks_of
 
@@ -31,6 +31,7 @@ def logits_after_clicks(
     truths: Tensor,
     rng: np.random.Generator,
     *,
+    starts: Tensor | None = None,
     radius: float | Sequence[float] = RADIUS_VOXELS,
     self_loop: bool = True,
     most_clicks: int = MOST_CLICKS,
@@ -48,6 +49,9 @@ def logits_after_clicks(
         (B, channels, \\*size), and (B, 1, \\*size) with the structure above 0, which no case lacks.
     rng
         Draws the clicks and their number.
+    starts
+        (B, 1, \\*size), segmentations that are to be repaired; a case of zeros among others begins from nothing and
+        without the Self-Loop.
 
     Raises
     ------
@@ -58,8 +62,9 @@ def logits_after_clicks(
     mode = network.training
     network.eval()
     try:
-        talk = Interaction(network, images, radius=radius, self_loop=self_loop)
-        talk.add([first_click(truth, rng=rng) for truth in wanted])
+        talk = Interaction(network, images, start=starts, radius=radius, self_loop=self_loop)
+        first = [first_click(truth, rng=rng) for truth in wanted] if starts is None else _first(starts, wanted, rng)
+        talk.add(first)
         talk.warm_up()
         for _ in range(rng.integers(0, most_clicks + 1)):
             given = masks_of(talk.answer())
@@ -67,6 +72,15 @@ def logits_after_clicks(
     finally:
         network.train(mode)
     return network(images, *talk.prompts)
+
+
+def _first(starts: Tensor, wanted: Sequence[np.ndarray], rng: np.random.Generator) -> list[Click | None]:
+    """Return the first click on segmentations that are to be repaired; into the structure where there is none."""
+    given = [np.asarray(start[0].cpu() > 0.5) for start in starts]
+    return [
+        next_click(mask, truth, rng=rng) if mask.any() else first_click(truth, rng=rng)
+        for mask, truth in zip(given, wanted, strict=True)
+    ]
 
 
 def dice_after_clicks(

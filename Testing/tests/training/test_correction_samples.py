@@ -37,12 +37,6 @@ def test_structures_of_a_few_voxels_are_none(a_scan: LabelledScan) -> None:
     assert ((high - low) * a_scan.spacing).max() == pytest.approx(24, abs=3)
 
 
-def test_labels_may_be_left_out(a_scan: LabelledScan) -> None:
-    geometry = Geometry.from_spacing(a_scan.labels.shape, (1.0, 1.0, 3.0))
-    found = LabelledScan.of(Volume(a_scan.image, geometry), Volume(a_scan.labels, geometry), [2, 7])
-    assert set(found.structures) == {2}
-
-
 @pytest.mark.parametrize("value", [1, 2])
 def test_a_ball_stays_a_ball_of_its_size_in_mm(a_scan: LabelledScan, value: int) -> None:
     section = SampleSection(edge_mm=(48, 48), **STILL)

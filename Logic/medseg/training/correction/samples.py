@@ -21,7 +21,7 @@ from medseg.correction.window import Window
 from medseg.training.section import Section
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from medseg.training.synthesis import Draws
     from medseg.volumes import Volume
@@ -75,18 +75,21 @@ class LabelledScan:
     structures: dict[int, tuple[np.ndarray, np.ndarray]]
 
     @classmethod
-    def of(cls, image: Volume, labels: Volume, values: Iterable[int] | None = None) -> LabelledScan:
-        """Return the scan of two volumes of one grid; ``values`` are the labels that count, else all above 0."""
+    def of(cls, image: Volume, labels: Volume) -> LabelledScan:
+        """Return the scan of two volumes of one grid."""
+        return cls.of_arrays(image.array, labels.array, image.geometry.spacing[::-1])
+
+    @classmethod
+    def of_arrays(cls, image: np.ndarray, labels: np.ndarray, spacing: Sequence[float]) -> LabelledScan:
+        """Return the scan of arrays (k, j, i); ``spacing`` is that along these axes."""
         from scipy import ndimage
 
-        found = {}
-        wanted = None if values is None else set(values)
-        counts = np.bincount(labels.array.ravel())
-        for value, box in enumerate(ndimage.find_objects(labels.array.astype(np.int32)), start=1):
-            if box is not None and counts[value] >= _FEWEST and (wanted is None or value in wanted):
+        found, counts = {}, np.bincount(labels.ravel())
+        for value, box in enumerate(ndimage.find_objects(labels.astype(np.int32)), start=1):
+            if box is not None and counts[value] >= _FEWEST:
                 found[value] = (np.array([part.start for part in box]), np.array([part.stop for part in box]))
-        k, j, i = (float(step) for step in image.geometry.spacing[::-1])
-        return cls(np.asarray(image.array, np.float32), np.asarray(labels.array), (k, j, i), found)
+        k, j, i = (float(step) for step in spacing)
+        return cls(np.asarray(image, np.float32), np.asarray(labels), (k, j, i), found)
 
 
 class Sample(NamedTuple):

@@ -1,0 +1,95 @@
+"""The recipe of a network that follows clicks: ``task: correction`` in a YAML file, checked key by key."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from medseg.training.correction.samples import SampleSection
+from medseg.training.correction.sources import AnySource, ScansSource
+from medseg.training.section import Section
+from medseg.training.sections import AboutSection, NetworkSection, ScheduleSection
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+STEP = 32
+"""Sizes of the window are multiples of this, as :class:`medseg.networks.PEMED` takes them."""
+
+
+class ClicksSection(Section):
+    """The simulated user.
+
+    ``radius`` of the ball around a click in voxels of the window; up to ``most`` further clicks come before the graded
+    pass; ``self_loop`` lets the first answer from nothing enter a second pass.
+    """
+
+    radius: Annotated[float, Field(ge=0.5, le=16)] = 2.0
+    most: Annotated[int, Field(ge=0, le=20)] = 3
+    self_loop: bool = True
+
+
+class CorrectionPackageSection(AboutSection):
+    """What the exported package says about itself; ``domain`` names in a phrase what it is for."""
+
+    domain: Annotated[str, Field(min_length=1, max_length=300)]
+
+
+class MeasuringSection(Section):
+    """How the network is measured on the cases kept aside: up to ``structures`` of each source, so many ``clicks``."""
+
+    structures: Annotated[int, Field(ge=1)] = 12
+    clicks: Annotated[int, Field(ge=1, le=20)] = 5
+
+
+class CorrectionRecipe(Section):
+    """A whole recipe; :func:`medseg.training.tasks.read_any_recipe` makes it from a file.
+
+    ``window`` is the size of the grid in which the network sees a structure.
+    """
+
+    task: Literal["correction"] = "correction"
+    seed: int = 0
+    start_from: str | None = None
+    package: CorrectionPackageSection
+    window: tuple[int, int, int] = (64, 64, 64)
+    sources: Annotated[tuple[AnySource, ...], Field(min_length=1)]
+    samples: SampleSection = SampleSection()
+    clicks: ClicksSection = ClicksSection()
+    network: NetworkSection
+    optimisation: ScheduleSection
+    evaluation: MeasuringSection = MeasuringSection()
+
+    @field_validator("window")
+    @classmethod
+    def _multiples(cls, window: tuple[int, int, int]) -> tuple[int, int, int]:
+        if any(size < STEP or size % STEP for size in window):
+            raise ValueError(f"must be multiples of {STEP}")
+        return window
+
+    @model_validator(mode="after")
+    def _folders_once(self) -> CorrectionRecipe:
+        folders = [(source.folder, source.label) for source in self.sources if isinstance(source, ScansSource)]
+        twice = sorted({folder for folder, _ in folders if folders.count((folder, _)) > 1})
+        if twice:
+            raise ValueError(f"sources reads the folder {twice[0]} twice")
+        return self
+
+    def empty_inputs(self) -> tuple[Tensor, ...]:
+        """Return what the network takes in a step, zeros: an image and three prompts (B, 1, \\*window)."""
+        import torch
+
+        empty = torch.zeros(self.optimisation.batch_size, 1, *self.window)
+        return (empty,) * 4
+
+    def digest(self) -> str:
+        """Return a hash of everything that makes two runs the same run; see :meth:`medseg.training.recipe.Recipe`."""
+        content = self.model_dump(mode="json", exclude_defaults=True, exclude={"package", "evaluation"})
+        for source in content["sources"]:
+            source.pop("names", None)
+        for name in ("workers", "compile"):
+            content["optimisation"].pop(name, None)
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
