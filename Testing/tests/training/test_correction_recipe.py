@@ -13,24 +13,9 @@ from pydantic import ValidationError
 from medseg.errors import RecipeError
 from medseg.training.correction.data import CorrectionData, TrainingSamples
 from medseg.training.correction.makers import ScanMaker, ShapeMaker, makers_of
-from medseg.training.correction.recipe import CorrectionRecipe
 from medseg.training.synthesis import Draws
 from medseg.volumes import Geometry, Volume, write_volume
-
-ABOUT = {
-    "name": "any-structure", "version": "0.1.0", "title": "Anything", "description": "Follows clicks.", "anatomy": [],
-    "authors": "A", "copyright": "A", "license": "Apache-2.0", "data_sources": "made", "domain": "anything",
-}  # fmt: skip
-SHAPES = {"kind": "shapes", "spacing": 2.0}
-
-
-def a_recipe(**changes: Any) -> CorrectionRecipe:
-    keys: dict[str, Any] = {
-        "task": "correction", "package": ABOUT, "window": [32, 32, 32], "sources": [SHAPES],
-        "network": {"target": "medseg.networks.PEMED", "arguments": {"dims": 3}},
-        "optimisation": {"epochs": 1, "steps_per_epoch": 2, "batch_size": 2, "workers": 0},
-    }  # fmt: skip
-    return CorrectionRecipe.model_validate({**keys, **changes})
+from support.correction import SHAPES, a_correction_recipe
 
 
 def scans(**changes: Any) -> dict[str, Any]:
@@ -68,18 +53,18 @@ def a_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 )
 def test_wrong_keys_are_named(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(ValidationError, match=words):
-        a_recipe(**changes)
+        a_correction_recipe(**changes)
 
 
 def test_what_does_not_change_the_run_does_not_change_its_digest() -> None:
-    recipe = a_recipe(sources=[scans()])
-    same = a_recipe(sources=[scans(names={1: "Block"})], evaluation={"clicks": 3})
+    recipe = a_correction_recipe(sources=[scans()])
+    same = a_correction_recipe(sources=[scans(names={1: "Block"})], evaluation={"clicks": 3})
     assert recipe.digest() == same.digest()
-    assert recipe.digest() != a_recipe(sources=[scans(hold_out=[4])]).digest()
+    assert recipe.digest() != a_correction_recipe(sources=[scans(hold_out=[4])]).digest()
 
 
 def test_cases_kept_aside_and_labels_held_out_are_never_trained_on(a_folder: Path) -> None:
-    recipe = a_recipe(sources=[scans(hold_out=[4], ignore=[9], names={1: "Block"})])
+    recipe = a_correction_recipe(sources=[scans(hold_out=[4], ignore=[9], names={1: "Block"})])
     (maker,) = makers_of(recipe, a_folder)
     assert isinstance(maker, ScanMaker)
     trained, aside = maker.cases
@@ -94,7 +79,7 @@ def test_cases_kept_aside_and_labels_held_out_are_never_trained_on(a_folder: Pat
 
 
 def test_structures_to_measure_are_of_every_kind_as_many(a_folder: Path) -> None:
-    recipe = a_recipe(sources=[scans(ignore=[9], keep_aside=3)], evaluation={"structures": 4})
+    recipe = a_correction_recipe(sources=[scans(ignore=[9], keep_aside=3)], evaluation={"structures": 4})
     (maker,) = makers_of(recipe, a_folder)
     assert sorted(one.value for one in maker.kept_aside()) == [1, 1, 4, 4]
 
@@ -111,13 +96,13 @@ def test_structures_to_measure_are_of_every_kind_as_many(a_folder: Path) -> None
 )
 def test_folders_that_cannot_be_used_are_refused(a_folder: Path, source: dict[str, Any], words: str) -> None:
     with pytest.raises(RecipeError, match=words):
-        makers_of(a_recipe(sources=[source]), a_folder)
+        makers_of(a_correction_recipe(sources=[source]), a_folder)
 
 
 def test_scans_need_a_folder_and_shapes_do_not(a_folder: Path) -> None:
     with pytest.raises(RecipeError, match="No folder of labelled scans"):
-        makers_of(a_recipe(sources=[scans()]), None)
-    (maker,) = makers_of(a_recipe(), None)
+        makers_of(a_correction_recipe(sources=[scans()]), None)
+    (maker,) = makers_of(a_correction_recipe(), None)
     assert isinstance(maker, ShapeMaker)
     sample = maker.training_sample(Draws(0))
     assert sample.truth.sum() >= 8
@@ -131,11 +116,11 @@ def test_images_on_another_grid_than_their_labels_are_refused(tmp_path: Path) ->
         volume = Volume(array, Geometry.from_spacing(array.shape, (spacing,) * 3))
         write_volume(volume, tmp_path / "blocks" / f"{name}.nii.gz")
     with pytest.raises(RecipeError, match="do not lie on one grid"):
-        makers_of(a_recipe(sources=[scans(keep_aside=0)]), tmp_path)
+        makers_of(a_correction_recipe(sources=[scans(keep_aside=0)]), tmp_path)
 
 
 def test_a_number_is_the_same_sample_in_every_run(a_folder: Path) -> None:
-    recipe = a_recipe(sources=[scans(share=2), SHAPES])
+    recipe = a_correction_recipe(sources=[scans(share=2), SHAPES])
     first, again = (TrainingSamples(recipe, makers_of(recipe, a_folder)) for _ in range(2))
     for number in (0, 7):
         one, other = first[number], again[number]
@@ -144,7 +129,8 @@ def test_a_number_is_the_same_sample_in_every_run(a_folder: Path) -> None:
 
 
 def test_an_epoch_has_as_many_batches_as_the_recipe_says(a_folder: Path) -> None:
-    recipe = a_recipe(sources=[scans()])
+    schedule = {"epochs": 1, "steps_per_epoch": 2, "batch_size": 2, "workers": 0}
+    recipe = a_correction_recipe(sources=[scans()], optimisation=schedule)
     makers = makers_of(recipe, a_folder)
     data = CorrectionData(recipe, makers, 3)
     batches = list(data.train_dataloader())

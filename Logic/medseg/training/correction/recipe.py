@@ -48,7 +48,8 @@ class MeasuringSection(Section):
 class CorrectionRecipe(Section):
     """A whole recipe; :func:`medseg.training.tasks.read_any_recipe` makes it from a file.
 
-    ``window`` is the size of the grid in which the network sees a structure.
+    ``window`` is the size of the grid in which the network sees a structure. What is minimised is the normalised focal
+    loss of PE-MED and, ours, ``dice_weight`` times the Dice loss.
     """
 
     task: Literal["correction"] = "correction"
@@ -59,6 +60,7 @@ class CorrectionRecipe(Section):
     sources: Annotated[tuple[AnySource, ...], Field(min_length=1)]
     samples: SampleSection = SampleSection()
     clicks: ClicksSection = ClicksSection()
+    dice_weight: Annotated[float, Field(ge=0)] = 1.0
     network: NetworkSection
     optimisation: ScheduleSection
     evaluation: MeasuringSection = MeasuringSection()
