@@ -9,7 +9,7 @@ import typer
 from medseg.cli.segment import Device, DeviceOption
 
 if TYPE_CHECKING:
-    from medseg.training.inspection import CheckedData, CheckedSources
+    from medseg.training.inspection import Checked
     from medseg.training.results import TrainingResult
 
 
@@ -139,7 +139,7 @@ def _check(recipe: Path, data: Path | None) -> None:
     _show(checked)
 
 
-def _show(checked: "CheckedData | CheckedSources") -> None:
+def _show(checked: "Checked") -> None:
     from rich.table import Table
 
     from medseg.cli.console import results
@@ -188,7 +188,7 @@ def _report(result: "TrainingResult") -> None:
     console.print(f"Model: {package}", markup=False)
     if package.suffix.lower() == ".zip":
         console.print(f"Install it: medseg models --install {package}", markup=False)
-    else:
+    elif result.usage:
         console.print(f"Run it: {result.usage}", markup=False)
 
 

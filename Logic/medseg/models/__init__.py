@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from medseg.models.archive import import_zip
+from medseg.models.correction import Correction, correction_preprocessing
 from medseg.models.installing import install_folder, remove_model
 from medseg.models.instances import InstanceGroup, Instances
 from medseg.models.intensity import IntensityStep, Normalize, ScalePercentiles, ScaleRange
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 __all__ = [
+    "Correction",
     "FitInPlane",
     "InputSlot",
     "InstanceGroup",
@@ -35,6 +37,7 @@ __all__ = [
     "WeightsFile",
     "Window",
     "bundled_folder",
+    "correction_preprocessing",
     "import_zip",
     "install_folder",
     "load_network",

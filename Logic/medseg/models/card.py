@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from medseg.models.correction import Correction
     from medseg.models.package import ModelPackage
     from medseg.models.registration import Registration
 
@@ -28,7 +29,8 @@ def model_card(package: ModelPackage, more: str = "") -> str:
         ),
         _grid(package),
         *(["## Pairs", _pairs(package.registration)] if package.registration else []),
-        "## Structures by which it was measured" if package.registration else "## Labels",
+        *(["## Clicks", _clicks(package.correction)] if package.correction else []),
+        "## Labels" if package.verb == "segment" else "## Structures by which it was measured",
         _table(
             ("Value", "Name", "Colour", "Category", "Type", "Region"),
             [
@@ -72,6 +74,8 @@ def license_text(name: str) -> str:
 def _grid(package: ModelPackage) -> str:
     """Return what the network works on."""
     size = " x ".join(map(str, package.window.size_ijk))
+    if package.correction is not None:
+        return f"The network sees a box around what was pointed at, in a grid of {size} voxels."
     grid = f"The network works on axes {package.preprocessing.orientation} at {_spacing(package)}"
     if package.registration is not None:
         return f"{grid}, on the whole volume; it was trained on grids of {size} voxels."
@@ -89,7 +93,14 @@ def _pairs(registration: Registration) -> str:
     return f"Trained for: {registration.domain}.{seen} {smoothness}"
 
 
+def _clicks(correction: Correction) -> str:
+    """Return what a model that follows clicks was trained for."""
+    return f"Trained for: {correction.domain}. It knows no names: it segments what is pointed at, and repairs it."
+
+
 def _command(package: ModelPackage) -> str:
+    if package.correction is not None:
+        return f"medseg correct VOLUME SEGMENTATION --segment NAME --prompts P.json --model {package.name} --output OUT"
     if package.registration is not None:
         return f"medseg register FIXED MOVING --method model --model {package.name} --output-transform T.h5"
     return f"medseg segment IMAGE --model {package.name} --output OUT.seg.nrrd"
@@ -129,6 +140,9 @@ def _with_monai(package: ModelPackage) -> list[str]:
     if package.registration is not None:
         command = f"```\n{run} --fixed FIXED.nii.gz --moving MOVING.nii.gz --output_dir OUT\n```"
         return ["With MONAI alone, in this folder, for two volumes that are aligned:", command]
+    if package.correction is not None:
+        files = "--image IMAGE.nii.gz --positive P.nii.gz --negative N.nii.gz --previous M.nii.gz"
+        return ["With MONAI alone, in this folder, for one window:", f"```\n{run} {files} --output_dir OUT\n```"]
     command = f"```\n{run} --dataset_dir IMAGES --output_dir OUT\n```"
     return ["With MONAI alone, in this folder, for every `*.nii.gz` of a folder:", command]
 

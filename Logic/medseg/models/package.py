@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from medseg.errors import ModelError
+from medseg.models.correction import CORRECT, Correction, check_correction
 from medseg.models.instances import Instances, check_instances
 from medseg.models.registration import REGISTER, Registration, check_registration
 from medseg.version import VERSION
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from medseg.labels import LabelTable
     from medseg.models.preprocessing import Preprocessing, Window
 
-VERBS = ("segment", REGISTER)
+VERBS = ("segment", REGISTER, CORRECT)
 
 
 @dataclass(frozen=True)
@@ -137,14 +138,14 @@ class ModelPackage:
     name
         Unique, lower case ("left-atrium-mr").
     verb
-        What the model does: "segment" or "register".
+        What the model does: "segment", "register" or "correct".
     anatomy
         Words under which a user may look for it.
     inputs
         One slot for each image, in the order of the network's input channels.
     labels
         The structures; channel ``v`` of the network's output is the label of value ``v``, channel 0 the background. Of
-        a model that registers, those by which it was measured.
+        a model that registers or follows clicks, those by which it was measured.
     window
         Of a model that registers, the size of the grids that it was trained on; it takes others too.
     output_channels
@@ -161,11 +162,14 @@ class ModelPackage:
         The least and the largest distance of slices (mm) on the network's grid in training; ``None`` when not known.
     registration
         What a model that registers is run with; ``None`` for the others.
+    correction
+        What a model that follows clicks is run with; ``None`` for the others.
 
     Raises
     ------
     ModelError
-        When the instances do not suit the labels or the orientation, or ``registration`` does not suit the verb.
+        When the instances do not suit the labels or the orientation, or ``registration`` or ``correction`` does not
+        suit the verb.
     """
 
     folder: Path
@@ -193,10 +197,12 @@ class ModelPackage:
     instances: Instances | None = None
     slice_spacing_range: tuple[float, float] | None = None
     registration: Registration | None = None
+    correction: Correction | None = None
 
     def __post_init__(self) -> None:
         check_instances(self.instances, self.labels, self.preprocessing.orientation)
         check_registration(self.registration, self.verb, self.preprocessing)
+        check_correction(self.correction, self.verb)
 
     @property
     def weights_sha256(self) -> str:
@@ -247,6 +253,7 @@ class ModelPackage:
             },
             "requires": dict(self.requires),
             "registration": dict(vars(self.registration)) if self.registration else None,
+            "correction": dict(vars(self.correction)) if self.correction else None,
         }
 
     def summary(self) -> dict[str, Any]:

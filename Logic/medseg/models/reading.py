@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from medseg.errors import InputError, ModelError
 from medseg.labels import LabelTable, read_labels
 from medseg.models.bundle import read_network, read_preprocessing, read_window
+from medseg.models.correction import CORRECT, correction_preprocessing, read_correction
 from medseg.models.fields import Fields, inside, is_number, read_json
 from medseg.models.instances import read_instances
 from medseg.models.package import VERBS, InputSlot, Measured, ModelPackage, Postprocessing, WeightsFile
@@ -78,11 +79,15 @@ def _read(folder: Path) -> ModelPackage:
     labels = read_labels(labels_file)
     inputs = tuple(_input(slot) for slot in medseg.objects("inputs"))
     verb = _verb(medseg)
+    registration, correction = None, None
     if verb == REGISTER:
         registration, preprocessing = read_registration(medseg)
         channels, window = _pair_format(metadata, len(inputs))
+    elif verb == CORRECT:
+        correction, window = read_correction(medseg, metadata)
+        channels, preprocessing = 1, correction_preprocessing()
     else:
-        registration, preprocessing = None, read_preprocessing(config)
+        preprocessing = read_preprocessing(config)
         channels, window = _channels(metadata, len(inputs), labels), read_window(config)
     return ModelPackage(
         folder=folder,
@@ -110,6 +115,7 @@ def _read(folder: Path) -> ModelPackage:
         instances=read_instances(medseg),
         slice_spacing_range=_slice_spacings(medseg),
         registration=registration,
+        correction=correction,
     )
 
 

@@ -11,6 +11,7 @@ from medseg.errors import ModelError, WriteError
 from medseg.labels import LabelTable, write_labels
 from medseg.models.bundle import inference_config, network_name
 from medseg.models.card import license_text, model_card
+from medseg.models.correction import CORRECT, Correction, correction_config, correction_data_format
 from medseg.models.package import InputSlot, Measured, ModelPackage, Postprocessing, sha256_of
 from medseg.models.placing import folder_beside, replace_folder
 from medseg.models.reading import FORMAT, INFERENCE, LABELS, METADATA, read_package
@@ -66,6 +67,7 @@ def write_package(
     instances: Instances | None = None,
     slice_spacing_range: tuple[float, float] | None = None,
     registration: Registration | None = None,
+    correction: Correction | None = None,
     overwrite: bool = False,
 ) -> ModelPackage:
     """Write a model package to ``folder`` and return it as :func:`read_package` reads it; all of it or nothing.
@@ -99,6 +101,10 @@ def write_package(
         Makes a package that registers; its ``preprocessing`` is that of
         :func:`medseg.models.registration.registration_preprocessing`, its ``inputs`` are the fixed and the moving
         volume, its ``labels`` those by which it was measured, its ``window`` is the size that it was trained on.
+    correction
+        Makes a package that follows clicks; its ``preprocessing`` is that of
+        :func:`medseg.models.correction.correction_preprocessing`, its ``window`` is that of its training, its
+        ``labels`` are those by which it was measured.
     overwrite
         Replace a package that is there already; it stays untouched until the new one is complete.
 
@@ -116,8 +122,12 @@ def write_package(
     arguments = _plain(network_arguments, "network_arguments")
     needed = {name: _LOWEST[name] for name in ("einops",) if target.rpartition(".")[2] in _NEEDS_EINOPS}
     weights_file = f"models/model.{'safetensors' if safetensors else 'pt'}"
-    check_registration(registration, REGISTER if registration else "segment", preprocessing)
-    if registration is None:
+    verb = REGISTER if registration else CORRECT if correction else "segment"
+    check_registration(registration, verb, preprocessing)
+    if correction is not None:
+        config = correction_config(network_target=target, network_arguments=arguments, weights_file=weights_file)
+        data_format = correction_data_format(window)
+    elif registration is None:
         channels = output_channels or labels.values[-1] + 1
         _check_channels(arguments, channels)
         config = inference_config(
@@ -169,7 +179,7 @@ def write_package(
         "format": FORMAT,
         "name": name,
         "title": title,
-        "verb": REGISTER if registration else "segment",
+        "verb": verb,
         "license": license,
         "anatomy": list(anatomy),
         "citation": citation,
@@ -184,6 +194,8 @@ def write_package(
         medseg["instances"] = instances.to_plain()
     if registration is not None:
         medseg["registration"] = registration.to_plain(preprocessing)
+    if correction is not None:
+        medseg["correction"] = dict(vars(correction))
     if slice_spacing_range is not None:
         medseg["slice_spacing_range"] = [float(spacing) for spacing in slice_spacing_range]
     with folder_beside(folder.parent) as temporary:

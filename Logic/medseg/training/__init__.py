@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from medseg.progress import Progress
-    from medseg.training.inspection import CheckedData, CheckedSources
+    from medseg.training.inspection import Checked
     from medseg.training.results import TrainingResult
 
 __all__ = ["check_data", "export_run", "run_training", "start_recipe"]
@@ -73,7 +73,7 @@ def run_training(
     return train(recipe, data, output, resume=resume, hardware=hardware, export=export, progress=progress)
 
 
-def check_data(recipe: Path, data: Path | None, *, progress: Progress = NO_PROGRESS) -> CheckedData | CheckedSources:
+def check_data(recipe: Path, data: Path | None, *, progress: Progress = NO_PROGRESS) -> Checked:
     """Do everything that comes before the first step, and train nothing; nothing is written.
 
     Raises

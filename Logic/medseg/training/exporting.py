@@ -13,6 +13,8 @@ from medseg.labels import read_labels
 from medseg.models.placing import folder_beside
 from medseg.networks import RegistrationNetwork, build_network
 from medseg.progress import NO_PROGRESS, Progress
+from medseg.training.correction.export import export_correction_package
+from medseg.training.correction.recipe import CorrectionRecipe
 from medseg.training.export import export_package, place_package
 from medseg.training.fitting import CHECKPOINT
 from medseg.training.registration.export import export_registration_package
@@ -77,6 +79,8 @@ def _exported(output: Path, recipe: AnyRecipe, weights: dict[str, Any], epochs: 
             conditional=network.conditional,
             epochs=epochs,
         )
+    if isinstance(recipe, CorrectionRecipe):
+        return export_correction_package(network, recipe, labels, folder, epochs=epochs)
     training, kept_aside = _split(output)
     return export_package(
         network, recipe, labels, folder, trained_on=len(training), kept_aside=kept_aside, epochs=epochs

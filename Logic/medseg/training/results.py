@@ -35,7 +35,7 @@ class TrainingResult:
     remarks
         What else was found, whole sentences.
     usage
-        The command that runs the package.
+        The command that runs the package; "" where there is none.
     """
 
     package: Path

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from medseg.errors import RecipeError
+from medseg.training.correction.recipe import CorrectionRecipe, read_correction_recipe
 from medseg.training.recipe import Recipe, read_recipe
 from medseg.training.registration.recipe import RegistrationRecipe, read_registration_recipe
 from medseg.training.yaml_files import TASKS, read_yaml, task_of
@@ -12,7 +13,7 @@ from medseg.training.yaml_files import TASKS, read_yaml, task_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-AnyRecipe = Recipe | RegistrationRecipe
+AnyRecipe = Recipe | RegistrationRecipe | CorrectionRecipe
 """A recipe of any task."""
 
 
@@ -29,10 +30,12 @@ def read_any_recipe(path: Path) -> AnyRecipe:
         raise RecipeError(
             f"The recipe {path} is for the task '{task}', which there is not.", advice=f"Write {' or '.join(TASKS)}."
         )
+    if task == "correction":
+        return read_correction_recipe(path)
     return read_registration_recipe(path) if task == "registration" else read_recipe(path)
 
 
 def recipe_of(content: dict[str, Any]) -> AnyRecipe:
     """Return a recipe from its keys; raise pydantic's ``ValidationError`` for wrong ones."""
-    kind = RegistrationRecipe if task_of(content) == "registration" else Recipe
-    return kind.model_validate(content)
+    kinds: dict[str, type[AnyRecipe]] = {"registration": RegistrationRecipe, "correction": CorrectionRecipe}
+    return kinds.get(task_of(content), Recipe).model_validate(content)

@@ -1,6 +1,7 @@
 """A training run from recipe to model package: check, prepare, fit, measure on unseen cases, export.
 
-This is the way of segmentation; that of registration is :mod:`medseg.training.registration.run`.
+This is the way of segmentation; those of the other tasks are :mod:`medseg.training.registration.run` and
+:mod:`medseg.training.correction.run`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING
 from medseg.device import choose_device
 from medseg.progress import NO_PROGRESS, Progress
 from medseg.training.checks import write_facts
+from medseg.training.correction.recipe import CorrectionRecipe
+from medseg.training.correction.run import CorrectionRun, train_correction
 from medseg.training.evaluation import evaluate, figures, write_results
 from medseg.training.export import export_package, place_package
 from medseg.training.fitting import CHECKPOINT, Hardware, fit, new_trainer
@@ -86,6 +89,9 @@ def train(
         if isinstance(recipe, RegistrationRecipe):
             registration = RegistrationRun(recipe_path, recipe, data, output, hardware, files, telling)
             return train_registration(registration, start, resume=resume, export=export)
+        if isinstance(recipe, CorrectionRecipe):
+            correction = CorrectionRun(recipe_path, recipe, data, output, hardware, files, telling)
+            return train_correction(correction, start, resume=resume, export=export)
         labels = labels_of(recipe_path, recipe)
         pairs = find_pairs(data, recipe.data, labels=labels, recipe_folder=recipe_path.parent)
         training, validation = split_pairs(pairs, recipe.data, recipe.seed)

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from medseg.errors import RecipeError
 from medseg.training.section import Section
 
-TASKS = ("segmentation", "registration")
+TASKS = ("segmentation", "registration", "correction")
 
 _RecipeT = TypeVar("_RecipeT", bound=Section)
 

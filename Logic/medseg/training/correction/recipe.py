@@ -12,8 +12,11 @@ from medseg.training.correction.samples import SampleSection
 from medseg.training.correction.sources import AnySource, ScansSource
 from medseg.training.section import Section
 from medseg.training.sections import AboutSection, NetworkSection, ScheduleSection
+from medseg.training.yaml_files import checked_recipe, read_yaml
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor
 
 STEP = 32
@@ -95,3 +98,19 @@ class CorrectionRecipe(Section):
         for name in ("workers", "compile"):
             content["optimisation"].pop(name, None)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def read_correction_recipe(path: Path) -> CorrectionRecipe:
+    """Read and check a recipe of the task correction.
+
+    Raises
+    ------
+    RecipeError
+        Naming every wrong key with its place, when the file is not such a recipe, or when the package that it leads to
+        could not be written.
+    """
+    from medseg.training.correction.export import check_correction_package
+
+    recipe = checked_recipe(CorrectionRecipe, path, read_yaml(path))
+    check_correction_package(recipe, path)
+    return recipe
