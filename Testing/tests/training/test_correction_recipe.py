@@ -49,6 +49,7 @@ def a_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ({"clicks": {"radius": 0}}, "radius"),
         ({"samples": {"stretch": 0.5}}, "stretch"),
         ({"colour": "red"}, "colour"),
+        ({"optimisation": {"epochs": 1, "steps_per_epoch": 1, "compile": True}}, "compile is not there"),
     ],
 )
 def test_wrong_keys_are_named(changes: dict[str, Any], words: str) -> None:

@@ -76,11 +76,13 @@ class CorrectionRecipe(Section):
         return window
 
     @model_validator(mode="after")
-    def _folders_once(self) -> CorrectionRecipe:
+    def _goes_together(self) -> CorrectionRecipe:
         folders = [(source.folder, source.label) for source in self.sources if isinstance(source, ScansSource)]
         twice = sorted({folder for folder, _ in folders if folders.count((folder, _)) > 1})
         if twice:
             raise ValueError(f"sources reads the folder {twice[0]} twice")
+        if self.optimisation.compile:
+            raise ValueError("optimisation.compile is not there for this task")
         return self
 
     def empty_inputs(self) -> tuple[Tensor, ...]:
