@@ -30,7 +30,9 @@ def test_the_bundled_recipes_are_valid(repository: Path) -> None:
     assert len(recipes) >= 2
     for path in recipes:
         recipe = read_any_recipe(path)
-        assert recipe.labels is None or (path.parent / recipe.labels).is_file(), path
+        # A recipe of the task correction has no label table: its network knows no names.
+        labels = getattr(recipe, "labels", None)
+        assert labels is None or (path.parent / labels).is_file(), path
 
 
 @pytest.mark.parametrize(
