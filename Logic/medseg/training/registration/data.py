@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import lightning
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import Dataset, default_collate
 
-from medseg.training.loading import PatchNumbers, prepare_loader
+from medseg.training.drawn import DrawnData, chosen
 from medseg.training.registration.objective import NOTHING
 from medseg.training.synthesis import Draws, SyntheticPair
 
@@ -63,37 +62,11 @@ class KeptAside:
     values: tuple[int, ...] = ()
 
 
-class RegistrationData(lightning.LightningDataModule):
-    """New pairs in every step, each used both ways; the numbers of the held-out pairs after every so many epochs."""
+class RegistrationData(DrawnData):
+    """New pairs in every step, each used both ways (:class:`~medseg.training.registration.objective.PairBatch`)."""
 
     def __init__(self, recipe: RegistrationRecipe, makers: Sequence[PairMaker], kept_aside: int) -> None:
-        super().__init__()
-        self._recipe, self._makers, self._kept_aside = recipe, makers, kept_aside
-
-    def train_dataloader(self) -> DataLoader:
-        """Return ``steps_per_epoch`` batches (:class:`~medseg.training.registration.objective.PairBatch`)."""
-        settings = self._recipe.optimisation
-        return DataLoader(
-            TrainingPairs(self._recipe, self._makers),
-            batch_size=settings.batch_size,
-            sampler=PatchNumbers(settings.steps_per_epoch, settings.batch_size, *self._place()),
-            num_workers=settings.workers,
-            persistent_workers=settings.workers > 0,
-            worker_init_fn=prepare_loader,
-            collate_fn=both_ways,
-        )
-
-    def val_dataloader(self) -> DataLoader | list:
-        """Return the numbers of the held-out pairs of this process; every process has as many."""
-        if not self._kept_aside:
-            return []
-        rank, processes = self._place()
-        rounds = -(-self._kept_aside // processes)
-        numbers = [(rank + turn * processes) % self._kept_aside for turn in range(rounds)]
-        return DataLoader(numbers, batch_size=None)
-
-    def _place(self) -> tuple[int, int]:
-        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+        super().__init__(recipe.optimisation, TrainingPairs(recipe, makers), kept_aside, both_ways)
 
 
 class TrainingPairs(Dataset):
@@ -101,13 +74,10 @@ class TrainingPairs(Dataset):
 
     def __init__(self, recipe: RegistrationRecipe, makers: Sequence[PairMaker]) -> None:
         self._recipe, self._makers = recipe, makers
-        shares = torch.tensor([maker.share for maker in makers], dtype=torch.float64)
-        self._ends = (shares.cumsum(0) / shares.sum()).tolist()
 
     def __getitem__(self, number: int) -> dict[str, Tensor]:
         draws = Draws(self._recipe.seed * 1_000_003 + number)
-        drawn = draws.uniform(0, 1)
-        maker = next(maker for maker, end in zip(self._makers, [*self._ends[:-1], 1.0], strict=True) if drawn <= end)
+        maker = chosen(self._makers, draws)
         smoothness = draws.uniform(*self._recipe.loss.range_of_smoothness)
         return item_of(maker.training_pair(draws), self._recipe.loss.labels_a_step, smoothness, draws)
 
