@@ -107,13 +107,17 @@ def test_a_second_click_nearby_keeps_the_window_and_its_answers(a_volume: Volume
     assert third.mask[16, 36, 30]
 
 
-def test_the_window_grows_while_the_answer_fills_it(a_volume: Volume) -> None:
-    wide = corrector(a_volume, np.zeros(GRID.shape, bool), Painter(reach=20)).add(point(14, 30, 30))
-    narrow = corrector(a_volume, np.zeros(GRID.shape, bool), Painter(reach=2)).add(point(14, 30, 30))
-    chosen = corrector(a_volume, np.zeros(GRID.shape, bool), Painter(reach=20), edge_mm=30.0).add(point(14, 30, 30))
-    assert np.prod(wide.region.shape) >= np.prod(narrow.region.shape)
-    assert max(np.array(chosen.region.shape) * (2, 1, 1)) <= 30, "what the user chose stays"
-    assert max(np.array(narrow.region.shape) * (2, 1, 1)) <= EDGE_MM
+def test_the_window_grows_while_the_answer_fills_it() -> None:
+    grid = Geometry.from_spacing((60, 120, 120), (1.0, 1.0, 2.0))
+    volume, nothing = Volume(np.zeros(grid.shape, np.float32), grid), np.zeros(grid.shape, bool)
+    click = Prompt("point", grid.ijk_to_ras_points(np.array([60.0, 60, 30])))
+
+    def edge_mm(reach: int, **options: float) -> float:
+        region = corrector(volume, nothing, Painter(reach=reach), **options).add(click).region
+        return float(max(np.array(region.shape) * (2, 1, 1)))
+
+    assert edge_mm(2) <= EDGE_MM < edge_mm(20), "40 mm to each side do not fit into the first window"
+    assert edge_mm(20, edge_mm=30.0) <= 30, "what the user chose stays"
 
 
 def test_neighbours_are_not_eaten(a_volume: Volume) -> None:
