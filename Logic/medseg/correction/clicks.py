@@ -47,14 +47,16 @@ def click_maps(clicks: Iterable[Click], shape: Sequence[int], radius: float | Se
     ndarray
         (2, \\*shape) float32, 1 in the disks and 0 elsewhere.
     """
+    given = list(clicks)
     maps = np.zeros((2, *shape), np.float32)
     radii = np.broadcast_to(np.asarray(radius, np.float64), (len(shape),))
     reach = np.floor(np.maximum(radii, 0)).astype(int)
     axes = np.meshgrid(*(np.arange(-far, far + 1) for far in reach), indexing="ij", sparse=True)
     distance = sum((offset / max(far, 1e-9)) ** 2 for offset, far in zip(axes, radii, strict=True))
     offsets = np.argwhere(np.broadcast_to(distance, tuple(2 * reach + 1)) <= 1) - reach
-    for click in clicks:
-        places = np.asarray(click.place) + offsets
-        places = places[((places >= 0) & (places < shape)).all(1)]
-        maps[0 if click.positive else 1][tuple(places.T)] = 1
+    for number, positive in enumerate((True, False)):
+        centres = np.array([click.place for click in given if click.positive == positive]).reshape(-1, 1, len(shape))
+        places = (centres + offsets).reshape(-1, len(shape))
+        places = places[((places >= 0) & (places < shape)).all(1)].astype(np.intp)
+        maps[number][tuple(places.T)] = 1
     return maps

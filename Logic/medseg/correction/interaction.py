@@ -67,6 +67,15 @@ class Interaction:
         drawn = click_maps(clicks, tuple(self._maps.shape[2:]), self._radius)
         self._maps[0] = torch.maximum(self._maps[0], torch.from_numpy(drawn).to(self._maps))
 
+    def forget_prompts(self) -> None:
+        """Remove all clicks; the last answer stays."""
+        self._maps.zero_()
+
+    def resume(self, last: Tensor) -> None:
+        """Go on from the logits (B, 1, \\*size) of an earlier answer."""
+        self._needs_loop = False
+        self._previous, self._last = torch.sigmoid(last).to(self._previous), last
+
     @property
     def prompts(self) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """What a pass takes beside the image: positive and negative clicks, previous probabilities, last logits."""
@@ -85,8 +94,7 @@ class Interaction:
     def _pass(self) -> Tensor:
         with torch.no_grad():
             logits = self._network.refine(self._features, *self.prompts)
-        self._needs_loop = False
-        self._previous, self._last = torch.sigmoid(logits).to(self._previous), logits
+        self.resume(logits)
         return logits
 
 

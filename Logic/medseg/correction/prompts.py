@@ -12,7 +12,6 @@ import numpy as np
 from medseg.errors import InputError, ReadError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from medseg.volumes import Geometry
@@ -42,7 +41,8 @@ class Prompt:
     ras
         (N, 3) float64, RAS mm.
     positive
-        Whether it belongs to the segment. A box that does holds all of it.
+        Whether it belongs to the segment. A positive box holds the segment, or the part of it that is to be corrected,
+        and need not be full. Nothing in a negative box belongs to the segment.
 
     Raises
     ------
@@ -70,6 +70,14 @@ class Prompt:
             )
         places.flags.writeable = False
         object.__setattr__(self, "ras", places)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Prompt):
+            return NotImplemented
+        return (self.kind, self.positive) == (other.kind, other.positive) and np.array_equal(self.ras, other.ras)
+
+    def __hash__(self) -> int:
+        return hash((self.kind, self.positive, self.ras.tobytes()))
 
     @classmethod
     def from_dict(cls, given: Any) -> Prompt:
@@ -204,15 +212,3 @@ def _grid_around(places: np.ndarray, geometry: Geometry) -> np.ndarray:
 
 
 _MARKED = {"point": _nearest, "scribble": _along, "box": _within_box, "lasso": _within_lasso}
-
-
-def union_box(places: Sequence[np.ndarray]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the first and the last voxel plus one, (k, j, i), of a box around voxels (N, 3).
-
-    Raises
-    ------
-    ValueError
-        When there is none.
-    """
-    marked = np.concatenate(list(places))
-    return tuple(int(low) for low in marked.min(0)), tuple(int(high) + 1 for high in marked.max(0))

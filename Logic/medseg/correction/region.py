@@ -58,6 +58,12 @@ class Region:
         high = np.clip(voxels.max(0) + reach, low, np.asarray(geometry.shape) - 1)
         return cls(_triple(low), _triple(high + 1))
 
+    def joined(self, other: Region | None) -> Region:
+        """Return the smallest box around this and another one."""
+        if other is None:
+            return self
+        return Region(_triple(np.minimum(self.start, other.start)), _triple(np.maximum(self.stop, other.stop)))
+
     @property
     def slices(self) -> tuple[slice, slice, slice]:
         """What cuts it out of an array (k, j, i)."""
@@ -82,12 +88,43 @@ class Region:
         return voxels[inside] - np.asarray(self.start)
 
 
+def bounding_box(mask: np.ndarray) -> Region | None:
+    """Return the smallest box around what is not 0 in (k, j, i); ``None`` when there is nothing."""
+    low, high, part = [], [], mask
+    for axis in range(mask.ndim):
+        others = tuple(other for other in range(mask.ndim) if other != axis)
+        found = np.flatnonzero(part.any(axis=others))
+        if not len(found):
+            return None
+        low.append(int(found[0]))
+        high.append(int(found[-1]) + 1)
+        # The other axes need not look at the rest.
+        part = part[(slice(None),) * axis + (slice(low[-1], high[-1]),)]
+    return Region(_triple(low), _triple(high))
+
+
 @dataclass(frozen=True, eq=False)
 class Mark:
-    """The voxels (N, 3), (k, j, i), that a prompt marks, and whether they belong to the segment."""
+    """What a prompt says of voxels.
+
+    Attributes
+    ----------
+    voxels
+        (N, 3), (k, j, i).
+    positive
+        Whether they belong to the segment.
+    is_frame
+        They hold the segment, and some belong to it and some do not: what a positive box says.
+    """
 
     voxels: np.ndarray
     positive: bool
+    is_frame: bool = False
+
+    @property
+    def middle(self) -> np.ndarray:
+        """(3,) float64, (k, j, i)."""
+        return (self.voxels.min(0) + self.voxels.max(0)) / 2
 
 
 def merged(
@@ -97,15 +134,15 @@ def merged(
     marks: Sequence[Mark] = (),
     allowed: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Return the segment after a correction.
+    """Return the part of a segment that lies in a region, after a correction.
 
-    Outside of the region it is what it was. Inside it is the proposal, but for what was pointed at, the later prompt
-    winning over the earlier one, and but for voxels that must not be changed, which win over both.
+    It is the proposal, but for what was pointed at, the later prompt winning over the earlier one, and but for voxels
+    that must not be changed, which win over both.
 
     Parameters
     ----------
     before
-        (k, j, i) bool, the segment.
+        (k, j, i) bool, the whole segment.
     proposal
         Bool, of the region's shape.
     marks
@@ -116,18 +153,15 @@ def merged(
     Returns
     -------
     ndarray
-        (k, j, i) bool, new.
+        Bool, of the region's shape, new.
     """
     part = np.array(proposal, dtype=bool)
     for mark in marks:
-        part[tuple(region.local(mark.voxels).T)] = mark.positive
-    after = np.array(before, dtype=bool)
-    if allowed is not None:
-        part = np.where(allowed[region.slices], part, after[region.slices])
-    after[region.slices] = part
-    return after
+        if not mark.is_frame:
+            part[tuple(region.local(mark.voxels).T)] = mark.positive
+    return part if allowed is None else np.where(allowed[region.slices], part, before[region.slices])
 
 
-def _triple(values: np.ndarray) -> Voxel:
+def _triple(values: Sequence[int] | np.ndarray) -> Voxel:
     k, j, i = (int(value) for value in values)
     return k, j, i

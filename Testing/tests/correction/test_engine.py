@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from medseg.correction.engine import EDGE_MM, Corrector
+from medseg.correction.engine import EDGE_MM, NetworkTool
 from medseg.correction.prompts import Prompt
+from medseg.correction.session import Corrector
 from medseg.errors import InputError
 from medseg.networks import PEMED
 from medseg.volumes import Geometry, Volume
@@ -62,8 +63,20 @@ def point(k: float, j: float, i: float, *, positive: bool = True) -> Prompt:
     return Prompt("point", GRID.ijk_to_ras_points(np.array([i, j, k], float)), positive)
 
 
-def corrector(volume: Volume, mask: np.ndarray, network: PEMED | None = None, **options: object) -> Corrector:
-    return Corrector((network or Painter()).eval(), volume, mask, size=SIZE, **options)
+def corrector(
+    volume: Volume,
+    mask: np.ndarray,
+    network: PEMED | None = None,
+    *,
+    allowed: np.ndarray | None = None,
+    edge_mm: float | None = None,
+) -> Corrector:
+    tool = NetworkTool((network or Painter()).eval(), volume, size=SIZE, edge_mm=edge_mm)
+    return Corrector(tool, volume, mask, allowed=allowed)
+
+
+def nothing() -> np.ndarray:
+    return np.zeros(GRID.shape, bool)
 
 
 @settings(max_examples=25, deadline=None)
@@ -75,45 +88,46 @@ def test_clicks_are_followed_and_nothing_changes_outside_of_the_region(
     work = corrector(volume, a_segment(), edge_mm=40.0)
     before = a_segment()
     for k, j, i, positive in clicks:
-        found = work.add(point(k, j, i, positive=positive))
-        assert found.mask[k, j, i] == positive
+        region = work.add(point(k, j, i, positive=positive))
+        assert work.mask[k, j, i] == positive
         outside = np.ones(GRID.shape, bool)
-        outside[found.region.slices] = False
-        assert np.array_equal(found.mask[outside], before[outside])
-        before = found.mask.copy()
+        outside[region.slices] = False
+        assert np.array_equal(work.mask[outside], before[outside])
+        before = work.mask.copy()
     said = {click[:3]: click[3] for click in clicks}
     assert all(work.mask[place] == positive for place, positive in said.items())
 
 
 def test_what_the_network_leaves_keeps_its_voxels(a_volume: Volume) -> None:
     before = a_segment()
-    found = corrector(a_volume, before, Painter(reach=0)).add(point(14, 30, 30))
-    changed = np.argwhere(found.mask != before)
+    work = corrector(a_volume, before, Painter(reach=0))
+    work.add(point(14, 30, 30))
+    changed = np.argwhere(work.mask != before)
     assert len(changed) < 30, "the comb at the edge is finer than the window, and stays"
     assert (np.abs(changed - [14, 30, 30]).max(0) < 6).all() if len(changed) else True
 
 
 def test_a_second_click_nearby_keeps_the_window_and_its_answers(a_volume: Volume) -> None:
     network = Painter()
-    work = corrector(a_volume, np.zeros(GRID.shape, bool), network)
+    work = corrector(a_volume, nothing(), network)
     first = work.add(point(14, 30, 30))
     assert network.passes == 2, "the first answer from nothing takes two"
     second = work.add(point(16, 36, 30))
     assert network.passes == 3
-    assert second.region == first.region
+    assert second == first
     third = work.add(point(2, 2, 2))
-    assert third.region != first.region
-    assert third.mask[14, 30, 30]
-    assert third.mask[16, 36, 30]
+    assert third != first
+    assert work.mask[14, 30, 30]
+    assert work.mask[16, 36, 30]
 
 
 def test_the_window_grows_while_the_answer_fills_it() -> None:
     grid = Geometry.from_spacing((60, 120, 120), (1.0, 1.0, 2.0))
-    volume, nothing = Volume(np.zeros(grid.shape, np.float32), grid), np.zeros(grid.shape, bool)
+    volume, empty = Volume(np.zeros(grid.shape, np.float32), grid), np.zeros(grid.shape, bool)
     click = Prompt("point", grid.ijk_to_ras_points(np.array([60.0, 60, 30])))
 
     def edge_mm(reach: int, **options: float) -> float:
-        region = corrector(volume, nothing, Painter(reach=reach), **options).add(click).region
+        region = corrector(volume, empty, Painter(reach=reach), **options).add(click)
         return float(max(np.array(region.shape) * (2, 1, 1)))
 
     assert edge_mm(2) <= EDGE_MM < edge_mm(20), "40 mm to each side do not fit into the first window"
@@ -124,20 +138,100 @@ def test_neighbours_are_not_eaten(a_volume: Volume) -> None:
     allowed = np.ones(GRID.shape, bool)
     allowed[:, :, 30:] = False
     before = a_segment()
-    found = corrector(a_volume, before, Painter(reach=6), allowed=allowed).add(point(14, 14, 28))
-    assert found.mask[14, 14, 28]
-    assert np.array_equal(found.mask[~allowed], before[~allowed])
-    assert not np.array_equal(found.mask, before)
+    work = corrector(a_volume, before, Painter(reach=6), allowed=allowed)
+    work.add(point(14, 14, 28))
+    assert work.mask[14, 14, 28]
+    assert np.array_equal(work.mask[~allowed], before[~allowed])
+    assert not np.array_equal(work.mask, before)
 
 
 def test_scribbles_and_lassos_count_with_all_their_voxels(a_volume: Volume) -> None:
     line = Prompt("scribble", GRID.ijk_to_ras_points(np.array([[20.0, 20, 10], [20, 44, 10]])))
-    found = corrector(a_volume, np.zeros(GRID.shape, bool)).add(line)
-    assert found.mask[10, 20:45, 20].all()
+    scribbled = corrector(a_volume, nothing())
+    scribbled.add(line)
+    assert scribbled.mask[10, 20:45, 20].all()
     edge = np.array([[24.0, 24, 12], [36, 24, 12], [36, 36, 12], [24, 36, 12]])
     away = Prompt("lasso", GRID.ijk_to_ras_points(edge), positive=False)
-    left = corrector(a_volume, a_segment()).add(away)
-    assert not left.mask[12, 25:35, 25:35].any()
+    lassoed = corrector(a_volume, a_segment())
+    lassoed.add(away)
+    assert not lassoed.mask[12, 25:35, 25:35].any()
+
+
+def test_a_long_scribble_is_followed_to_its_ends_in_a_small_region_too(a_volume: Volume) -> None:
+    line = Prompt("scribble", GRID.ijk_to_ras_points(np.array([[5.0, 30, 10], [55, 30, 10]])))
+    work = corrector(a_volume, nothing(), edge_mm=20.0)
+    work.add(line)
+    assert work.mask[10, 30, 5:56].all()
+
+
+def test_a_box_is_the_region_and_is_not_filled(a_volume: Volume) -> None:
+    corners = GRID.ijk_to_ras_points(np.array([[20.0, 18, 8], [39, 41, 20]]))
+    work = corrector(a_volume, nothing(), Painter(reach=5))
+    region = work.add(Prompt("box", corners))
+    assert (region.start, region.stop) == ((8, 18, 20), (21, 42, 40))
+    assert work.mask[14, 30, 30], "from nothing, the box stands for a click into its middle"
+    assert 0 < work.mask[region.slices].sum() < np.prod(region.shape) / 2
+    erased = corrector(a_volume, a_segment())
+    erased.add(Prompt("box", corners, positive=False))
+    assert not erased.mask[region.slices].any(), "nothing in a negative box belongs to the segment"
+
+
+def test_a_box_drawn_in_a_slice_bounds_the_segment_in_that_plane_alone(a_volume: Volume) -> None:
+    flat = GRID.ijk_to_ras_points(np.array([[20.0, 18, 14], [39, 41, 14]]))
+    work = corrector(a_volume, nothing(), Painter(reach=5))
+    region = work.add(Prompt("box", flat))
+    assert region.start[0] < 14 < region.stop[0] - 1
+    assert (region.start[1:], region.stop[1:]) == ((18, 20), (42, 40))
+    assert work.mask[13:16, 30, 30].all()
+
+
+def test_taking_prompts_back_restores_segment_and_network(a_volume: Volume) -> None:
+    work = corrector(a_volume, a_segment())
+    prompts = [point(14, 30, 30), point(15, 25, 30, positive=False), point(2, 2, 2), point(20, 50, 50)]
+    states = [work.mask.copy()]
+    for prompt in prompts:
+        work.add(prompt)
+        states.append(work.mask.copy())
+    for number in reversed(range(len(prompts))):
+        work.undo()
+        assert np.array_equal(work.mask, states[number])
+    assert work.prompts == []
+    work.follow(prompts[:2])
+    work.follow(prompts)
+    assert np.array_equal(work.mask, states[-1]), "done again, they give the same"
+    work.undo()
+    work.undo()
+    work.add(prompts[2])
+    assert np.array_equal(work.mask, states[3]), "also when the features of the window had to be found again"
+
+
+def test_without_one_of_them_the_rest_is_done_again(a_volume: Volume) -> None:
+    work, fresh = corrector(a_volume, a_segment()), corrector(a_volume, a_segment())
+    prompts = [point(14, 30, 30), point(15, 25, 30, positive=False), point(20, 40, 30)]
+    before = work.mask.copy()
+    work.follow(prompts)
+    region = work.follow([prompts[0], prompts[2]])
+    fresh.follow([prompts[0], prompts[2]])
+    assert np.array_equal(work.mask, fresh.mask)
+    assert region is not None
+    assert work.follow([prompts[0], prompts[2]]) is None, "nothing to do"
+    work.follow([])
+    assert np.array_equal(work.mask, before)
+
+
+def test_a_prompt_that_fails_leaves_segment_and_network_as_they_were(a_volume: Volume) -> None:
+    network = Painter()
+    work, other = corrector(a_volume, a_segment(), network), corrector(a_volume, a_segment())
+    work.add(point(14, 30, 30))
+    other.add(point(14, 30, 30))
+    network.refine, kept = None, network.refine
+    with pytest.raises(TypeError):
+        work.add(point(2, 2, 2))
+    network.refine = kept
+    assert np.array_equal(work.mask, other.mask)
+    work.add(point(16, 30, 30))
+    other.add(point(16, 30, 30))
+    assert np.array_equal(work.mask, other.mask)
 
 
 def test_a_prompt_beside_the_volume_changes_nothing(a_volume: Volume) -> None:
@@ -145,9 +239,5 @@ def test_a_prompt_beside_the_volume_changes_nothing(a_volume: Volume) -> None:
     with pytest.raises(InputError, match="outside of the volume"):
         work.add(point(-40, 0, 0))
     assert np.array_equal(work.mask, a_segment())
-    assert work.add(point(14, 30, 30)).mask[14, 30, 30]
-
-
-def test_a_segment_of_another_grid_is_refused(a_volume: Volume) -> None:
-    with pytest.raises(InputError, match="another grid"):
-        corrector(a_volume, np.zeros((3, 3, 3), bool))
+    work.add(point(14, 30, 30))
+    assert work.mask[14, 30, 30]

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medseg.correction.prompts import Prompt, prompts_from, read_prompts, union_box
+from medseg.correction.prompts import Prompt, prompts_from, read_prompts
 from medseg.errors import InputError, ReadError
 from medseg.volumes import Geometry
 
@@ -126,6 +126,11 @@ def test_a_point_in_a_voxel_is_found_on_every_grid(place: tuple[int, int, int], 
     assert voxels(Prompt("point", ras), grid) == {place}
 
 
-def test_the_box_around_marked_voxels_has_their_first_and_last() -> None:
-    low, high = union_box([np.array([[1, 2, 3]]), np.array([[4, 0, 3], [2, 2, 9]])])
-    assert (low, high) == ((1, 0, 3), (5, 3, 10))
+def test_prompts_that_say_the_same_are_equal() -> None:
+    here, there = Prompt("point", [1.0, 2, 3]), Prompt("point", [1.0, 2, 4])
+    assert here == Prompt("point", [[1, 2, 3]])
+    assert hash(here) == hash(Prompt("point", [[1, 2, 3]]))
+    assert here != there
+    assert here != Prompt("point", [1.0, 2, 3], positive=False)
+    assert here != Prompt("scribble", [1.0, 2, 3])
+    assert here != "here"

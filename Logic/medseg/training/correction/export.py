@@ -56,7 +56,7 @@ def export_correction_package(
         folder,
         inputs=[InputSlot("Volume", "", "A CT or MR volume")],
         preprocessing=correction_preprocessing(),
-        window=Window(recipe.window),
+        window=Window(recipe.window[::-1]),
         measured=measured,
         metrics=metrics_of(figures),
         card=correction_card(recipe, figures, epochs=epochs),

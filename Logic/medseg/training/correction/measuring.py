@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medseg.correction import first_click, next_click
-from medseg.correction.engine import Corrector
+from medseg.correction.engine import NetworkTool
 from medseg.correction.prompts import Prompt
+from medseg.correction.session import Corrector
 from medseg.files import atomic_path
 from medseg.metrics import dice
 from medseg.volumes import Geometry, Volume
@@ -44,9 +45,9 @@ def measured(network: PEMED, kept: KeptAside, recipe: CorrectionRecipe) -> Struc
     """Return the figures of a structure, from nothing, on the scan's own voxels; the network is put into eval mode."""
     scan = kept.scan
     volume = Volume(scan.image, Geometry.from_spacing(scan.image.shape, scan.spacing[::-1]))
-    work = Corrector(
-        network.eval(), volume, np.zeros(volume.shape, bool), size=recipe.window, radius=recipe.clicks.radius
-    )
+    clicks = recipe.clicks
+    tool = NetworkTool(network.eval(), volume, size=recipe.window, radius=clicks.radius, self_loop=clicks.self_loop)
+    work = Corrector(tool, volume, np.zeros(volume.shape, bool))
     scores = scores_of(work, volume, scan.labels == kept.value, recipe.evaluation.clicks)
     return StructureFigures(kept.case, kept.structure, kept.seen, tuple(scores))
 

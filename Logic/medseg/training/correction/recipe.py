@@ -51,7 +51,7 @@ class MeasuringSection(Section):
 class CorrectionRecipe(Section):
     """A whole recipe; :func:`medseg.training.tasks.read_any_recipe` makes it from a file.
 
-    ``window`` is the size of the grid in which the network sees a structure. What is minimised is the normalised focal
+    ``window`` is the size (k, j, i) of the grid in which the network sees a structure. What is minimised is the normalised focal
     loss of PE-MED and, ours, ``dice_weight`` times the Dice loss.
     """
 
