@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import torch
+
+from medseg.networks import build_network
+from medseg.training.correction.export import export_correction_package, structure_table
 from medseg.training.correction.recipe import CorrectionRecipe
 
 SHAPES = {"kind": "shapes", "spacing": 2.0}
@@ -28,3 +33,12 @@ def a_correction_recipe(**changes: Any) -> CorrectionRecipe:
         "evaluation": {"clicks": 2},
     }  # fmt: skip
     return CorrectionRecipe.model_validate({**keys, **changes})
+
+
+def write_clicks_package(folder: Path, seed: int = 0) -> Path:
+    """Write a package that follows clicks, with weights that nobody has trained, and return its folder."""
+    recipe = a_correction_recipe()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = build_network(recipe.network.target, recipe.network.arguments)
+    return export_correction_package(network, recipe, structure_table([]), folder)

@@ -14,9 +14,10 @@ import traceback
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from medseg.backend.encoding import Parcel, decode_answer, encode_volume, geometry_to_dict
+from medseg.backend.encoding import Parcel, decode_answer, geometry_to_dict
 from medseg.backend.interpreter import PythonInterpreter, find_interpreter
 from medseg.backend.job import Job
+from medseg.backend.prepared import PreparedVolume
 from medseg.backend.protocol import FINAL_STATES
 from medseg.backend.report import job_report
 from medseg.backend.running_worker import REQUEST_SECONDS, Answer, ConnectionLostError, RunningWorker
@@ -34,6 +35,7 @@ ESTIMATE_SECONDS = 400.0
 
 LONGEST_CANCEL_SECONDS = 5.0
 _UPLOADS_TRIED = 3
+_LONGEST_FACT = 2000
 
 
 class WorkerClient:
@@ -113,20 +115,20 @@ class WorkerClient:
         self,
         verb: str,
         model: str,
-        volumes: Sequence[Volume | Callable[[], Volume]],
+        volumes: Sequence[Volume | Callable[[], Volume] | PreparedVolume],
         options: Mapping[str, Any] | None = None,
     ) -> Job:
         """Give the worker a job; returns at once, also when the worker has yet to be started.
 
         ``model`` is a name of the library or a folder; ``options`` those of the verb
         (:class:`~medseg.segmentation.SegmentOptions`). Each volume is sent only once. A function that gives a volume
-        takes the place of one that takes a while to make; it is called in a thread of the client. The volumes must not
-        be changed until the job has ended.
+        takes the place of one that takes a while to make; it is called in a thread of the client. One that many jobs
+        take is a :class:`~medseg.backend.prepared.PreparedVolume`. The volumes must not be changed until the job has
+        ended.
         """
         job = Job(f"{verb} with {_short(model)}", self._cancel, self._report, self._finish_early)
         held = list(volumes)
         request = {"verb": verb, "model": str(model), "options": dict(options or {})}
-        job.facts = _facts([volume for volume in held if not callable(volume)], request)
         self._in_background("job", lambda: self._guarded(job, lambda: self._do_job(job, request, held)), job)
         return job
 
@@ -223,17 +225,22 @@ class WorkerClient:
         fields = {"model": str(model), "geometry": geometry_to_dict(geometry), "device": device}
         return _ask(worker, "POST", "/estimate", fields=fields, timeout=ESTIMATE_SECONDS).checked()
 
-    def _do_job(self, job: Job, request: dict[str, Any], given: list[Volume | Callable[[], Volume]]) -> Any:
+    def _do_job(
+        self, job: Job, request: dict[str, Any], given: list[Volume | Callable[[], Volume] | PreparedVolume]
+    ) -> Any:
         job.say("Starting the worker…")
         worker = self._running()
         _stop_if_cancelled(job)
         job.say("Preparing the volume…")
-        volumes = [volume() if callable(volume) else volume for volume in given]
+        # What is made here for this job alone is given back as soon as it was sent.
+        packed = [
+            (volume if isinstance(volume, PreparedVolume) else PreparedVolume(volume)).packed() for volume in given
+        ]
+        volumes, parcels = [volume for volume, _, _ in packed], [parcel for _, parcel, _ in packed]
+        addresses = [address for _, _, address in packed]
         job.facts = _facts(volumes, request)
-        parcels = [encode_volume(volume) for volume in volumes]
-        addresses = [parcel.sha256() for parcel in parcels]
         remote = self._send(job, worker, {**request, "volumes": addresses}, dict(zip(addresses, parcels, strict=True)))
-        del parcels
+        del parcels, packed
         with self._lock:
             self._remote_ids[job.id] = (worker, remote)
         if job.cancel_requested.is_set():
@@ -358,7 +365,7 @@ def _stop_if_cancelled(job: Job) -> None:
 def _facts(volumes: Sequence[Volume], request: Mapping[str, Any]) -> list[str]:
     """Return what the report tells of a request: nothing that names a person."""
     facts = [f"Input: {_describe(volume)}" for volume in volumes]
-    return [*facts, f"Options: {request['options']}"] if request["options"] else facts
+    return [*facts, f"Options: {str(request['options'])[:_LONGEST_FACT]}"] if request["options"] else facts
 
 
 def _describe(volume: Volume) -> str:

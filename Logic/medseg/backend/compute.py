@@ -27,6 +27,7 @@ from typing import IO, TYPE_CHECKING, Any
 from medseg.backend.encoding import open_volume
 from medseg.backend.processes import kill_own_family
 from medseg.backend.verbs import CALLS, VERBS, Task, Verb, WarmModels, prepare
+from medseg.backend.verbs_correction import WarmSessions
 from medseg.device import release_memory
 from medseg.errors import Cancelled, DeviceMemoryError, MedSegError
 from medseg.progress import Progress
@@ -84,6 +85,7 @@ class Computer:
         self._calls = calls
         self._loader = loader
         self._models = WarmModels()
+        self._sessions = WarmSessions()
         self._jobs: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._cancelled: set[str] = set()
         self._finishing: set[str] = set()
@@ -169,6 +171,8 @@ class Computer:
             progress,
             finishing=lambda: job in self._finishing,
             tell=reporter.tell,
+            addresses=tuple(Path(path).name for path in message["volumes"]),
+            sessions=self._sessions,
         )
         parcel = self._verbs[message["verb"]](task)
         progress.check()

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from medseg.backend.encoding_correction import Corrected
     from medseg.backend.encoding_registration import Registered
     from medseg.labels import Code, Label
     from medseg.segmentation import SegmentationResult
@@ -273,7 +274,9 @@ def encode_derived(result: DerivedVolume) -> Parcel:
     return make_parcel(header, result.volume.array)
 
 
-def decode_answer(data: bytes | bytearray, *, name: str = "") -> SegmentationResult | DerivedVolume | Registered:
+def decode_answer(
+    data: bytes | bytearray, *, name: str = ""
+) -> SegmentationResult | DerivedVolume | Registered | Corrected:
     """Unpack what a verb gave, whichever kind it is; ``name``, of the image, begins that of the result.
 
     Raises
@@ -281,6 +284,7 @@ def decode_answer(data: bytes | bytearray, *, name: str = "") -> SegmentationRes
     InputError
         When ``data`` is no whole result.
     """
+    from medseg.backend.encoding_correction import decode_corrected
     from medseg.backend.encoding_registration import decode_registration
 
     try:
@@ -292,6 +296,8 @@ def decode_answer(data: bytes | bytearray, *, name: str = "") -> SegmentationRes
         kind = ""  # the decoder says what is wrong with it
     if kind == "registration":
         return decode_registration(data)
+    if kind == "correction":
+        return decode_corrected(data)
     if kind == "derived":
         return decode_derived(data, name=name)
     return decode_result(data, name=f"{name} segmentation".strip())

@@ -18,6 +18,7 @@ from medseg.backend.encoding import Parcel, encode_result
 from medseg.backend.interpreter import MINIMUM_VERSIONS, package_problem
 from medseg.backend.verbs_analysis import compare_instances_verb, split_instances_verb
 from medseg.backend.verbs_attention import attention_row_verb
+from medseg.backend.verbs_correction import WarmSessions, correct_verb
 from medseg.backend.verbs_registration import register_verb
 from medseg.backend.verbs_smoothing import smooth_transform_verb
 from medseg.backend.verbs_transfer import transfer_verb
@@ -59,7 +60,8 @@ class Task:
 
     The volumes have no names (those never leave the client); a verb may give them its own for what it tells the user.
     ``finishing()`` says whether the user asked to stop and keep the best so far, which only a verb that works in steps
-    can heed; ``tell(name, value)`` passes on a number that changes while the job runs.
+    can heed; ``tell(name, value)`` passes on a number that changes while the job runs. ``addresses`` are those of the
+    volumes, equal for equal volumes; ``sessions`` are what earlier jobs of an interaction have left.
     """
 
     model: str
@@ -69,6 +71,8 @@ class Task:
     progress: Progress
     finishing: Callable[[], bool] = lambda: False
     tell: Callable[[str, float], None] = lambda _name, _value: None
+    addresses: tuple[str, ...] = ()
+    sessions: WarmSessions = field(default_factory=WarmSessions)
 
 
 Verb = Callable[[Task], Parcel]
@@ -138,6 +142,7 @@ VERBS: dict[str, Verb] = {
     "compare_instances": compare_instances_verb,
     "transfer": transfer_verb,
     "register": register_verb,
+    "correct": correct_verb,
     "smooth_transform": smooth_transform_verb,
 }
 CALLS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {"estimate": estimate_call}

@@ -101,6 +101,11 @@ class Corrector:
         """What was followed, in order."""
         return [step.prompt for step in self._steps]
 
+    @property
+    def regions(self) -> list[Region]:
+        """For each prompt, outside of which box it changed nothing."""
+        return [step.region for step in self._steps]
+
     def add(self, prompt: Prompt) -> Region:
         """Correct the segment by a further prompt; return the region outside of which nothing changed.
 

@@ -12,6 +12,7 @@ import pytest
 
 from medseg.backend import PythonInterpreter, WorkerClient
 from medseg.backend import client as client_module
+from medseg.backend import prepared as prepared_module
 from medseg.backend.job import Job, RemainingTime
 from medseg.backend.report import redact
 from medseg.backend.running_worker import Answer, ConnectionLostError, RunningWorker
@@ -48,8 +49,7 @@ def test_no_process_and_no_network_is_touched_on_the_callers_thread(
 
     on_this_thread(RunningWorker, "__init__")
     on_this_thread(RunningWorker, "request")
-    monkeypatch.setattr(client_module, "encode_volume", client_module.encode_volume)
-    on_this_thread(client_module, "encode_volume")
+    on_this_thread(prepared_module, "encode_volume")
     client = WorkerClient(script=THIS)
     client.start()
     estimate = client.submit_estimate("any", a_small_volume.geometry)
