@@ -86,13 +86,29 @@ class Window:
         return F.grid_sample(part, places, padding_mode="zeros", align_corners=True)[0]
 
     def put_back(self, found: Tensor, region: Region) -> np.ndarray:
-        """Return values (1, \\*size) at the voxels of a region of the scan, float32, linear in between."""
-        index = np.stack(np.meshgrid(*map(np.arange, region.start, region.stop), indexing="ij"), -1)
-        own = self.index_of(index.reshape(-1, 3)).reshape(index.shape)
-        half = np.maximum(np.asarray(self.size) - 1, 1) / 2
-        places = torch.from_numpy((own / half - 1).astype(np.float32)).flip(-1)
-        values = F.grid_sample(found[None].float().cpu(), places[None], padding_mode="border", align_corners=True)
-        return values[0, 0].numpy()
+        """Return values (1, \\*size) at the voxels of a region of the scan, float32, linear in between.
+
+        For a window along the axes of the scan, which makes it one axis after the other.
+
+        Raises
+        ------
+        ValueError
+            When it is turned.
+        """
+        if np.count_nonzero(self.steps - np.diag(np.diag(self.steps))):
+            raise ValueError("values of a turned window cannot be put back")
+        k, j, i = (self._weights(axis, region) for axis in range(3))
+        # As three products of matrices it takes a tenth of the time of reading off millions of places.
+        values = torch.tensordot(k, found[0].float().cpu(), 1)
+        return torch.matmul(torch.matmul(j, values), i.T).numpy()
+
+    def _weights(self, axis: int, region: Region) -> Tensor:
+        """Return how much each voxel along an axis of the window counts for each of a region, (region, window)."""
+        last = self.size[axis] - 1
+        places = np.arange(region.start[axis], region.stop[axis])
+        own = np.clip((places - self.centre[axis]) / self.steps[axis, axis] + last / 2, 0, last)
+        weights = 1 - np.abs(own[:, None] - np.arange(last + 1))
+        return torch.from_numpy(np.maximum(weights, 0).astype(np.float32))
 
     def _part_of(self, array: np.ndarray) -> tuple[Tensor, Tensor]:
         """Return the part of an array that it reaches, (1, 1, k, j, i), and its places there for ``grid_sample``."""
