@@ -11,6 +11,8 @@ from medseg.errors import InputError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from medseg.volumes import Geometry
+
 
 def matrix_to_vtk(matrix: NDArray[np.float64]) -> Any:
     """Return a ``vtkMatrix4x4`` with the elements of a 4x4 array."""
@@ -53,6 +55,21 @@ def image_array(image: Any) -> NDArray[Any]:
         raise InputError("The image has one bit per voxel.", advice="Convert it to 8 bits or more per voxel.")
     array: NDArray[Any] = vtk_to_numpy(scalars).reshape(size[::-1])
     return array
+
+
+def image_geometry(image: Any) -> Geometry:
+    """Return the grid of a ``vtkOrientedImageData``, (k, j, i) to its world in mm; without voxels, a single voxel."""
+    import vtk
+
+    from medseg.volumes import Geometry
+
+    matrix = vtk.vtkMatrix4x4()
+    image.GetImageToWorldMatrix(matrix)
+    ijk_to_ras = matrix_from_vtk(matrix)
+    extent = image.GetExtent()
+    ijk_to_ras[:3, 3] += ijk_to_ras[:3, :3] @ np.array(extent[::2], dtype=np.float64)
+    columns, rows, slices = (max(last - first + 1, 1) for first, last in zip(extent[::2], extent[1::2], strict=True))
+    return Geometry((slices, rows, columns), ijk_to_ras)
 
 
 def allocate_image(

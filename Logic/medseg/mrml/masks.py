@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from medseg.errors import GeometryError, InputError
-from medseg.mrml.images import matrix_from_vtk
+from medseg.mrml.images import image_geometry
 from medseg.mrml.labelmaps import resampled_labels, with_labelmaps
 from medseg.mrml.segmentations import binary_labelmap_name, check_segmentation_node
 from medseg.mrml.volumes import geometry_from_node, node_name
@@ -74,7 +74,7 @@ def segment_mask(segmentation_node: Any, segment_id: str) -> SegmentMask:
     segment = segmentation.GetSegment(segment_id)
     image = segment.GetRepresentation(binary_labelmap_name())
     if grid is None:
-        grid = _own_grid(image)
+        grid = image_geometry(image)
     array = resampled_labels(image, grid)
     mask = np.zeros(grid.shape, np.uint8) if array is None else (array == segment.GetLabelValue()).astype(np.uint8)
     text = vtk.reference("")
@@ -106,17 +106,4 @@ def _kept_grid(segmentation_node: Any) -> Geometry | None:
     image = slicer.vtkOrientedImageData()
     if not text or not converter.DeserializeImageGeometry(text, image, False):
         return None
-    return _own_grid(image)
-
-
-def _own_grid(image: Any) -> Geometry:
-    """Return the grid of an oriented image; one without voxels becomes a single voxel."""
-    import vtk
-
-    matrix = vtk.vtkMatrix4x4()
-    image.GetImageToWorldMatrix(matrix)
-    ijk_to_ras = matrix_from_vtk(matrix)
-    extent = image.GetExtent()
-    ijk_to_ras[:3, 3] += ijk_to_ras[:3, :3] @ np.array(extent[::2], dtype=np.float64)
-    columns, rows, slices = (max(last - first + 1, 1) for first, last in zip(extent[::2], extent[1::2], strict=True))
-    return Geometry((slices, rows, columns), ijk_to_ras)
+    return image_geometry(image)

@@ -62,14 +62,30 @@ def _placed(markups_node: Any) -> list[int]:
 
 def _positions(markups_node: Any, indices: list[int], volume_node: Any) -> np.ndarray:
     """Return points (N, 3) in the frame of a volume."""
-    import slicer
-    import vtk
-
-    world_to_volume = vtk.vtkGeneralTransform()
-    slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(None, volume_node.GetParentTransformNode(), world_to_volume)
     found = []
     for index in indices:
         position = [0.0, 0.0, 0.0]
         markups_node.GetNthControlPointPositionWorld(index, position)
-        found.append(world_to_volume.TransformPoint(position))
-    return np.array(found)
+        found.append(position)
+    return points_in_frame(np.array(found), volume_node)
+
+
+def points_in_frame(world: np.ndarray, node: Any) -> np.ndarray:
+    """Return points (N, 3), world RAS mm, in the frame of a node, its transforms undone; also if they are warps."""
+    return _transformed(world, None, node.GetParentTransformNode())
+
+
+def points_in_world(points: np.ndarray, node: Any) -> np.ndarray:
+    """Return points (N, 3), RAS mm in the frame of a node, in the world."""
+    return _transformed(points, node.GetParentTransformNode(), None)
+
+
+def _transformed(points: np.ndarray, source: Any, target: Any) -> np.ndarray:
+    if source is target:
+        return np.array(points, np.float64)
+    import slicer
+    import vtk
+
+    transform = vtk.vtkGeneralTransform()
+    slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(source, target, transform)
+    return np.array([transform.TransformPoint(point) for point in np.asarray(points, np.float64).tolist()])

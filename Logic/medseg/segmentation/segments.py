@@ -22,6 +22,10 @@ MODEL_TAG = "MedSeg.Model"
 MODEL_VERSION_TAG = "MedSeg.ModelVersion"
 WEIGHTS_TAG = "MedSeg.WeightsSHA256"
 VERSION_TAG = "MedSeg.Version"
+EDITED_TAG = "MedSeg.EditedFrom"
+"""The segment tag with the DICOM name of the algorithm that drew a segment before it was corrected."""
+
+_TYPE_TAG, _NAME_TAG = "DICOM.SegmentAlgorithmType", "DICOM.SegmentAlgorithmName"
 
 _LONGEST_ALGORITHM_NAME = 64  # DICOM: Segment Algorithm Name (0062,0009) is of VR LO
 
@@ -74,11 +78,22 @@ def segment_tags(label: Label, model: Mapping[str, str]) -> dict[str, str]:
     """Return the tags that make a segment exportable as DICOM SEG and traceable to the model that drew it."""
     return {
         "TerminologyEntry": label.terminology_entry(),
-        "DICOM.SegmentAlgorithmType": "AUTOMATIC",
-        "DICOM.SegmentAlgorithmName": algorithm_name(model),
+        _TYPE_TAG: "AUTOMATIC",
+        _NAME_TAG: algorithm_name(model),
         LABEL_VALUE_TAG: str(label.value),
         **origin_tags(model),
     }
+
+
+def edited_tags(tags: Mapping[str, str], model: Mapping[str, str]) -> dict[str, str]:
+    """Return the tags of a segment that was corrected with a model or a tool: semi-automatic, by it.
+
+    What drew the segment before, if that was a program, stays in a tag of its own.
+    """
+    found = dict(tags)
+    if found.get(_TYPE_TAG) == "AUTOMATIC" and found.get(_NAME_TAG):
+        found[EDITED_TAG] = found[_NAME_TAG]
+    return {**found, _TYPE_TAG: "SEMIAUTOMATIC", _NAME_TAG: algorithm_name(model), **origin_tags(model)}
 
 
 def algorithm_name(model: Mapping[str, str]) -> str:
