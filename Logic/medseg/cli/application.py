@@ -8,6 +8,7 @@ import typer
 
 from medseg.cli.analyse import analyse
 from medseg.cli.bench import bench
+from medseg.cli.correct import correct
 from medseg.cli.demo import demo
 from medseg.cli.failures import CarefulGroup
 from medseg.cli.info import info
@@ -41,10 +42,11 @@ def medseg(
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the whole traceback of an unexpected error.")] = False,
 ) -> None:
-    """Segment and register CT and MR volumes, on your own machine."""
+    """Segment, correct and register CT and MR volumes, on your own machine."""
 
 
 app.command()(segment)
+app.command()(correct)
 app.command()(models)
 app.command()(register)
 app.command("register-many")(register_many)

@@ -1,7 +1,6 @@
 """``medseg analyse instances`` and ``medseg analyse panoptic``: single bones in segmentations, and their agreement."""
 
 import csv
-import re
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,8 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from medseg.analysis import Panoptic
-    from medseg.labels import Label, LabelTable
-    from medseg.volumes import Volume
+    from medseg.labels import LabelTable
 
 SegmentationArgument = Annotated[
     Path,
@@ -69,6 +67,7 @@ def instances(
     from medseg.cli.cases import OUTPUT_ENDINGS, Case, outputs_for
     from medseg.cli.console import Bar, remarks, results
     from medseg.cli.run import write_result
+    from medseg.cli.segments import chosen_label, names_of
     from medseg.segmentation.splitting import split_segment
     from medseg.segmentation.statistics import write_statistics_csv
     from medseg.volumes import read_labelmap
@@ -80,7 +79,7 @@ def instances(
     with Bar(remarks()) as bar:
         progress = bar.start(segmentation.name)
         labelmap = read_labelmap(segmentation)
-        chosen = _chosen(label, labelmap, _names(segmentation, names))
+        chosen = chosen_label(label, labelmap, names_of(segmentation, names))
         result = split_segment(labelmap, chosen, options, progress=progress)
         write_result(result, target)
         for path in tables:
@@ -111,13 +110,14 @@ def panoptic(
     """
     from medseg.analysis.panoptic import compare_instances, pooled
     from medseg.cli.cases import check_writable
+    from medseg.cli.segments import names_of
     from medseg.files import atomic_path
     from medseg.volumes import read_labelmap
 
     if table is not None:
         check_writable([table])
     ours, theirs = read_labelmap(predicted), read_labelmap(truth)
-    groups = _groups(_names(predicted, labels), _names(truth, labels), only or [])
+    groups = _groups(names_of(predicted, labels), names_of(truth, labels), only or [])
     found = compare_instances(ours, theirs, groups)
     if groups is not None:
         found["all"] = pooled(found.values())
@@ -149,35 +149,6 @@ def _print_table(rows: list[tuple[str, ...]]) -> None:
     for row in rows:
         shown.add_row(*row)
     results().print(shown, soft_wrap=False)
-
-
-def _names(path: Path, table: Path | None) -> "LabelTable | None":
-    """Return the names of the segments of a file; ``None`` when nothing tells them."""
-    from medseg.labels import read_labels
-    from medseg.segmentation.seg_nrrd_labels import segment_labels
-    from medseg.volumes.folders import is_segmentation
-
-    if is_segmentation(path):
-        return segment_labels(path)
-    return read_labels(table) if table is not None else None
-
-
-def _chosen(text: str, labelmap: "Volume", table: "LabelTable | None") -> "Label":
-    """Return the label that the user means by its name or value."""
-    from medseg.errors import InputError
-    from medseg.segmentation.seg_nrrd_labels import plain_label
-
-    known = [label for label in table or () if label.name.casefold() == text.strip().casefold()]
-    if known:
-        return known[0]
-    if re.fullmatch(r"\d{1,5}", text.strip()):
-        value = int(text)
-        named = [label for label in table or () if label.value == value]
-        if value:
-            return named[0] if named else plain_label(value)
-    names = ", ".join(table.names[:12]) if table else ""
-    present = f"The segments are: {names}." if names else f"Give a value up to {int(labelmap.array.max())}."
-    raise InputError(f"There is no segment '{text}'.", advice=present)
 
 
 def _groups(

@@ -15,7 +15,7 @@ from medseg.labels.codes import TISSUE
 from medseg.labels.table import distinct_color
 
 _MOST_HEADER = 1 << 22
-_KEY = re.compile(r"Segment(\d{1,5})_(Name|LabelValue|Color|Tags|Layer):=(.*)", re.DOTALL)
+_KEY = re.compile(r"Segment(\d{1,5})_(Name|LabelValue|Color|Tags|Layer)")
 
 
 def segment_labels(path: str | Path) -> LabelTable:
@@ -28,21 +28,10 @@ def segment_labels(path: str | Path) -> LabelTable:
     """
     path = Path(path)
     segments: dict[int, dict[str, str]] = {}
-    try:
-        with path.open("rb") as file:
-            while file.tell() < _MOST_HEADER:
-                line = file.readline(_MOST_HEADER).decode("utf-8", "replace").rstrip("\r\n")
-                if not line:
-                    break
-                match = _KEY.fullmatch(line)
-                if match:
-                    segments.setdefault(int(match[1]), {})[match[2]] = (
-                        match[3].replace("\\n", " ").replace("\\\\", "\\")
-                    )
-    except OSError as error:
-        raise ReadError(
-            f"{path} cannot be read: {error.strerror or error}.", advice="Check that the file is there."
-        ) from error
+    for key, value in header_pairs(path).items():
+        match = _KEY.fullmatch(key)
+        if match:
+            segments.setdefault(int(match[1]), {})[match[2]] = value.replace("\n", " ")
     if any(fields.get("Layer", "0") != "0" for fields in segments.values()):
         raise ReadError(
             f"The segments of {path} overlap, so they do not fit into one label map.",
@@ -52,6 +41,35 @@ def segment_labels(path: str | Path) -> LabelTable:
         return LabelTable([_label(fields, index) for index, fields in sorted(segments.items())])
     except InputError as error:
         raise ReadError(f"The segments of {path} cannot be used. {error.message}", advice=error.advice) from error
+
+
+def header_pairs(path: Path) -> dict[str, str]:
+    """Return the key/value pairs in the header of a NRRD file, in their order; the voxels are not read.
+
+    Raises
+    ------
+    ReadError
+        When the file cannot be read.
+    """
+    pairs: dict[str, str] = {}
+    try:
+        with path.open("rb") as file:
+            while file.tell() < _MOST_HEADER:
+                line = file.readline(_MOST_HEADER).decode("utf-8", "replace").rstrip("\r\n")
+                if not line:
+                    break
+                key, is_pair, value = line.partition(":=")
+                if is_pair and not line.startswith("#"):
+                    pairs[_unescaped(key)] = _unescaped(value)
+    except OSError as error:
+        raise ReadError(
+            f"{path} cannot be read: {error.strerror or error}.", advice="Check that the file is there."
+        ) from error
+    return pairs
+
+
+def _unescaped(text: str) -> str:
+    return re.sub(r"\\([\\n])", lambda match: "\n" if match[1] == "n" else match[1], text)
 
 
 def plain_label(value: int, name: str = "") -> Label:

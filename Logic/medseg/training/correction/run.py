@@ -169,7 +169,8 @@ def _finish(
         report=output / REPORT if drawn else None,
         exported=exported,
         remarks=tuple(_sentences(figures)),
-        usage="",
+        usage=f"medseg correct VOLUME --model {exported or package} --segment NAME --prompts PROMPTS.json "
+        "--output OUT.seg.nrrd",
     )
 
 

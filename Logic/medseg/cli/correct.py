@@ -1,0 +1,115 @@
+"""``medseg correct``: a segment is what points, scribbles, boxes and lassos say of it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medseg.cli.instances import NamesOption
+from medseg.cli.segment import Device, DeviceOption
+
+
+def correct(
+    volume: Annotated[
+        Path,
+        typer.Argument(metavar="VOLUME", help="The volume to look at, a file or a DICOM folder.", show_default=False),
+    ],
+    segmentation: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="SEGMENTATION",
+            help="What to correct: a segmentation (.seg.nrrd) or a labelmap on the volume's grid. Without it, the "
+            "segment is drawn from nothing.",
+            show_default=False,
+        ),
+    ] = None,
+    *,
+    segment: Annotated[
+        str, typer.Option("--segment", "-s", help="The segment to correct: its name or its label value.")
+    ],
+    prompts: Annotated[
+        Path,
+        typer.Option(
+            "--prompts",
+            "-p",
+            help='A list in order (.json) such as [{"type": "point", "ras": [12.5, -3, 40], "positive": true}]; a '
+            "scribble, box or lasso has a list of such places. RAS mm.",
+        ),
+    ],
+    output: Annotated[
+        str,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Where to write all segments: a segmentation (.seg.nrrd) or a labelmap (.nii.gz, .nii, .nrrd, .mha).",
+        ),
+    ],
+    new: Annotated[bool, typer.Option("--new", help="Begin a segment of this name that is not there yet.")] = False,
+    overwrite_others: Annotated[
+        bool, typer.Option("--overwrite-others", help="Take voxels of other segments too, which then lose them.")
+    ] = False,
+    names: NamesOption = None,
+    tool: Annotated[
+        str,
+        typer.Option(help="What follows the prompts; 'network' is a trained model, an unknown name lists all."),
+    ] = "network",
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="With the tool network: an installed model that follows clicks, or the folder of one.",
+            show_default=False,
+        ),
+    ] = None,
+    region: Annotated[
+        float | None,
+        typer.Option(
+            metavar="MM",
+            help="Edge of the box around a prompt in which voxels may change; left out, it follows the segment.",
+            show_default=False,
+        ),
+    ] = None,
+    device: DeviceOption = Device.AUTO,
+    report: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="Write to this file (.json) the box in which voxels may have changed, how many did, and by what.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Correct one segment of SEGMENTATION by prompts: what you point at, inside or outside of it.
+
+    Outside of a box around the prompts nothing changes, nor do other segments without --overwrite-others.
+    """
+    from medseg.cli.cases import OUTPUT_ENDINGS, Case, case_name, outputs_for
+    from medseg.cli.console import Bar, remarks
+    from medseg.cli.correct_files import Job, correct_files, show
+    from medseg.correction.pipeline import CorrectionOptions, correction_package
+    from medseg.correction.prompts import read_prompts
+
+    options = CorrectionOptions(tool=tool, region_mm=region, device=device.value)  # type: ignore[arg-type]
+    if model is not None and tool != "network":
+        raise typer.BadParameter(f"The tool {tool} takes no model; leave --model out.")
+    inputs = [path for path in (volume, segmentation, prompts, names) if path is not None]
+    case = Case(case_name(segmentation or volume), tuple(inputs))
+    (target,) = outputs_for("--output", output, [case], OUTPUT_ENDINGS)
+    reports = [] if report is None else outputs_for("--report", report, [case], (".json",))
+    job = Job(
+        volume=volume,
+        segmentation=segmentation,
+        names=names,
+        segment=segment,
+        prompts=prompts,
+        is_new=new or segmentation is None,
+        overwrites=overwrite_others,
+        output=target,
+        report=reports[0] if reports else None,
+    )
+    given = read_prompts(prompts)
+    package = correction_package(model) if tool == "network" else None
+    with Bar(remarks()) as bar:
+        done = correct_files(job, given, options, package, bar.start(volume.name))
+    show(done, job)
