@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medseg.backend.encoding_correction import Corrected, encode_corrected
+from medseg.device import choose_device
 from medseg.errors import InputError
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def correct_verb(task: Task) -> Parcel:
         goes on from there.
     """
     from medseg.backend.verbs import make_options
-    from medseg.correction.pipeline import CorrectionOptions
+    from medseg.correction.pipeline import CorrectionOptions, tool_used
     from medseg.correction.prompts import prompts_from
 
     request = make_options(CorrectRequest, task.options)
@@ -108,14 +109,16 @@ def correct_verb(task: Task) -> Parcel:
     seconds = time.perf_counter() - start
     region = _answered(work.regions[request.since :], include)
     low, high = region.bounds_ras(volume.geometry)
+    tool = tool_used(work.tool, options)
+    package = package if tool == "network" else None
     result = Corrected(
         start=region.start,
         part=work.mask[region.slices],
         bounds_ras=(low, high),
         boxes=tuple((box.start, box.stop) for box in work.regions),
         seconds=seconds,
-        tool=options.tool,
-        device=_device(options),
+        tool=tool,
+        device=choose_device(options.device).device if package is not None else "cpu",
         model={}
         if package is None
         else {"name": package.name, "version": package.version, "weights_sha256": package.weights_sha256},
@@ -144,12 +147,10 @@ def _named(request: CorrectRequest, task: Task) -> dict[str, Volume]:
 def _session(
     task: Task, request: CorrectRequest, options: CorrectionOptions, volumes: dict[str, Volume]
 ) -> tuple[Corrector, ModelPackage | None]:
-    from medseg.correction.pipeline import correction_package, make_tool
+    from medseg.correction.pipeline import make_tool, package_for
     from medseg.correction.session import Corrector
 
-    package = None
-    if options.tool == "network":
-        package = correction_package(None if task.model == NO_MODEL else task.model)
+    package = package_for(options, None if task.model == NO_MODEL else task.model)
 
     def make() -> Corrector:
         task.progress.update(0.0, "Looking at the volume")
@@ -187,9 +188,3 @@ def _answered(regions: Sequence[Region], region: Region | None) -> Region:
         region = one.joined(region)
     # An answer has at least one voxel, which then is as it was.
     return region or Region((0, 0, 0), (1, 1, 1))
-
-
-def _device(options: CorrectionOptions) -> str:
-    from medseg.device import choose_device
-
-    return choose_device(options.device).device if options.tool == "network" else "cpu"

@@ -51,7 +51,10 @@ def correct(
     names: NamesOption = None,
     tool: Annotated[
         str,
-        typer.Option(help="What follows the prompts; 'network' is a trained model, an unknown name lists all."),
+        typer.Option(
+            help="What follows the prompts: network (a trained model), threshold, random-walker, fast-marching, "
+            "smooth, or auto, which chooses by the first prompt."
+        ),
     ] = "network",
     model: Annotated[
         str | None,
@@ -70,6 +73,14 @@ def correct(
             show_default=False,
         ),
     ] = None,
+    low: Annotated[
+        float | None,
+        typer.Option(help="With threshold: the lowest intensity; else it is measured.", show_default=False),
+    ] = None,
+    high: Annotated[float | None, typer.Option(help="And the highest.", show_default=False)] = None,
+    smooth: Annotated[
+        float, typer.Option(metavar="MM", help="With smooth: spikes and channels thinner than this go.")
+    ] = 3.0,
     device: DeviceOption = Device.AUTO,
     report: Annotated[
         str | None,
@@ -87,11 +98,18 @@ def correct(
     from medseg.cli.cases import OUTPUT_ENDINGS, Case, case_name, outputs_for
     from medseg.cli.console import Bar, remarks
     from medseg.cli.correct_files import Job, correct_files, show
-    from medseg.correction.pipeline import CorrectionOptions, correction_package
+    from medseg.correction.pipeline import CorrectionOptions, package_for
     from medseg.correction.prompts import read_prompts
 
-    options = CorrectionOptions(tool=tool, region_mm=region, device=device.value)  # type: ignore[arg-type]
-    if model is not None and tool != "network":
+    options = CorrectionOptions(
+        tool=tool,  # type: ignore[arg-type] # it checks it itself
+        region_mm=region,
+        device=device.value,
+        low=low,
+        high=high,
+        smooth_mm=smooth,
+    )
+    if model is not None and tool not in ("network", "auto"):
         raise typer.BadParameter(f"The tool {tool} takes no model; leave --model out.")
     inputs = [path for path in (volume, segmentation, prompts, names) if path is not None]
     case = Case(case_name(segmentation or volume), tuple(inputs))
@@ -109,7 +127,7 @@ def correct(
         report=reports[0] if reports else None,
     )
     given = read_prompts(prompts)
-    package = correction_package(model) if tool == "network" else None
+    package = package_for(options, model)
     with Bar(remarks()) as bar:
         done = correct_files(job, given, options, package, bar.start(volume.name))
     show(done, job)

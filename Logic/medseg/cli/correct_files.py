@@ -104,17 +104,18 @@ def correct_files(
     )
     progress.update(0.95, "Writing")
     corrected, taken = _with_segment(labelmap, label.value, mask, found)
+    package = package if found.tool == "network" else None
     if package is None:
-        model = {"name": options.tool, "version": VERSION, "weights_sha256": ""}
+        model = {"name": found.tool, "version": VERSION, "weights_sha256": ""}
     else:
         model = {"name": package.name, "version": package.version, "weights_sha256": package.weights_sha256}
     report = {
         **_figures(job, label, volume.geometry, mask, found),
         "taken": {labels[value].name: count for value, count in taken.items()},
         "prompts": len(prompts),
-        "tool": options.tool,
+        "tool": found.tool,
         "model": None if package is None else model,
-        "settings": {"region_mm": options.region_mm, "device": options.device, "overwrite_others": job.overwrites},
+        "settings": {**dataclasses.asdict(options), "overwrite_others": job.overwrites},
     }
     text = json.dumps(report, indent=2) + "\n"
     with interruption_postponed():

@@ -43,7 +43,7 @@ class LoggedPrompt:
 
 def digest_of(mask: np.ndarray) -> int:
     """Return a number that tells masks (k, j, i), bool or uint8 of 0 and 1, from each other (CRC-32)."""
-    return zlib.crc32(np.packbits(mask))
+    return zlib.crc32(np.packbits(mask).data)
 
 
 @dataclass(eq=False)

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
+from medseg.correction.automatic import AutomaticTool
+from medseg.correction.classical import SMOOTH_MM, SmoothTool, ThresholdTool
+from medseg.correction.growing import FastMarchingTool, RandomWalkerTool
 from medseg.correction.session import Corrector
 from medseg.errors import InputError
 from medseg.models import ModelLibrary
@@ -27,10 +30,11 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "any-structure"
 """The model that is taken when the user names none."""
 
-ToolKind = Literal["network"]
+ToolKind = Literal["network", "threshold", "random-walker", "fast-marching", "smooth", "auto"]
 TOOLS: tuple[ToolKind, ...] = get_args(ToolKind)
 
 LEAST_REGION_MM, MOST_REGION_MM = 5.0, 500.0
+LEAST_SMOOTH_MM, MOST_SMOOTH_MM = 0.1, 50.0
 
 
 @dataclass(frozen=True)
@@ -40,11 +44,20 @@ class CorrectionOptions:
     Attributes
     ----------
     tool
-        "network", a model that follows clicks.
+        "network", a model that follows clicks; "threshold", what has a similar intensity and is connected with the
+        prompt; "random-walker" and "fast-marching", which grow from scribbles; "smooth", the segment around the prompt;
+        "auto", one of these, but for the last: a threshold when its limits are given, else what suits the first prompt
+        (:class:`~medseg.correction.automatic.AutomaticTool`). A random walker needs the package scikit-image.
     region_mm
-        Edge of the box around a prompt in which voxels may change; ``None`` chooses by the segment.
+        Edge of the box around a prompt in which voxels may change; ``None`` chooses by the segment, and takes 30 mm for
+        a threshold and for smoothing.
     device
         "auto", "cpu", "cuda" or "cuda:N", for the network.
+    low, high
+        Intensities between which a threshold finds the segment, in the units of the volume (HU in CT); with one of them
+        there is no other limit, with none they are measured where the prompts are.
+    smooth_mm
+        Thinner spikes and channels are smoothed away.
 
     Raises
     ------
@@ -55,18 +68,36 @@ class CorrectionOptions:
     tool: ToolKind = "network"
     region_mm: float | None = None
     device: str = "auto"
+    low: float | None = None
+    high: float | None = None
+    smooth_mm: float = SMOOTH_MM
 
     def __post_init__(self) -> None:
         if self.tool not in TOOLS:
             raise InputError(f"There is no tool '{self.tool}'.", advice=f"Choose one of {', '.join(TOOLS)}.")
-        given = self.region_mm
-        if given is not None and not (
-            isinstance(given, (int, float)) and math.isfinite(given) and LEAST_REGION_MM <= given <= MOST_REGION_MM
-        ):
+        if self.region_mm is not None and not _lies_between(self.region_mm, LEAST_REGION_MM, MOST_REGION_MM):
             raise InputError(
-                f"The region in which voxels may change is {given}.",
+                f"The region in which voxels may change is {self.region_mm}.",
                 advice=f"Give {LEAST_REGION_MM:g} to {MOST_REGION_MM:g} mm, or nothing.",
             )
+        if not _lies_between(self.smooth_mm, LEAST_SMOOTH_MM, MOST_SMOOTH_MM):
+            raise InputError(
+                f"What is thinner than {self.smooth_mm} is to be smoothed away.",
+                advice=f"Give {LEAST_SMOOTH_MM:g} to {MOST_SMOOTH_MM:g} mm.",
+            )
+        for limit in (self.low, self.high):
+            if limit is not None and not _lies_between(limit, -math.inf, math.inf):
+                raise InputError(f"A limit of the intensities is {limit}.", advice="Give a finite number, or nothing.")
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise InputError(
+                f"No intensity lies between {self.low:g} and {self.high:g}.",
+                advice="Give a lower limit below the upper one.",
+            )
+
+
+def _lies_between(given: Any, least: float, most: float) -> bool:
+    is_number = isinstance(given, (int, float)) and not isinstance(given, bool)
+    return is_number and math.isfinite(given) and least <= given <= most
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,12 +114,15 @@ class Correction:
         Voxels that are other than before.
     seconds
         For all prompts.
+    tool
+        What followed them; "auto" when there was no prompt to choose by.
     """
 
     mask: np.ndarray
     region: Region | None
     changed: int
     seconds: float
+    tool: str = "network"
 
 
 def correction_package(name_or_folder: str | None = None, library: ModelLibrary | None = None) -> ModelPackage:
@@ -119,27 +153,78 @@ def correction_package(name_or_folder: str | None = None, library: ModelLibrary 
     )
 
 
-def make_tool(volume: Volume, options: CorrectionOptions, package: ModelPackage | None, network: Any = None) -> Tool:
+def package_for(
+    options: CorrectionOptions, name_or_folder: str | None = None, library: ModelLibrary | None = None
+) -> ModelPackage | None:
+    """Return the package that a tool needs, if it needs any; "auto" does without when none is installed.
+
+    Raises
+    ------
+    InputError, ModelError
+        As :func:`correction_package`.
+    """
+    library = library or ModelLibrary()
+    if options.tool == "auto" and (_has_limits(options) or not (name_or_folder or library.packages(CORRECT))):
+        return None
+    return correction_package(name_or_folder, library) if options.tool in {"network", "auto"} else None
+
+
+def make_tool(
+    volume: Volume, options: CorrectionOptions, package: ModelPackage | None = None, network: Any = None
+) -> Tool:
     """Return what follows prompts in a volume.
 
     Parameters
     ----------
     package
-        Of the verb "correct"; only the tool "network" needs it.
+        Of the verb "correct"; only the tool "network" needs it, and "auto" uses it.
     network
         Its network, when it is loaded already; it is put into eval mode and onto the device of the options.
 
     Raises
     ------
+    InputError
+        When the tool is "network" and there is no package.
     DeviceError, ModelError
         When there is no such device, or the model cannot be loaded.
     """
+
+    def made(kind: ToolKind) -> Tool:
+        if kind == "network":
+            return _network_tool(volume, options, package, network)
+        if kind == "threshold":
+            return ThresholdTool(volume, options.region_mm, low=options.low, high=options.high)
+        if kind == "smooth":
+            return SmoothTool(volume, options.smooth_mm, options.region_mm)
+        return (RandomWalkerTool if kind == "random-walker" else FastMarchingTool)(volume, options.region_mm)
+
+    if options.tool != "auto":
+        return made(options.tool)
+    if _has_limits(options):
+        return made("threshold")
+    return AutomaticTool(volume, made, has_network=package is not None, region_mm=options.region_mm)
+
+
+def tool_used(tool: Tool, options: CorrectionOptions) -> str:
+    """Return of which kind a tool of :func:`make_tool` is; "auto" while it has not been chosen."""
+    if isinstance(tool, AutomaticTool):
+        return tool.used or "auto"
+    return "threshold" if options.tool == "auto" else options.tool
+
+
+def _has_limits(options: CorrectionOptions) -> bool:
+    return options.low is not None or options.high is not None
+
+
+def _network_tool(volume: Volume, options: CorrectionOptions, package: ModelPackage | None, network: Any) -> Tool:
     from medseg.correction.engine import NetworkTool
     from medseg.device import choose_device
     from medseg.models import load_network
 
-    assert package is not None
-    assert package.correction is not None
+    if package is None or package.correction is None:
+        raise InputError(
+            "No model that follows clicks was given.", advice="Choose one, or one of the tools that need none."
+        )
     network = load_network(package) if network is None else network
     device = choose_device(options.device).device
     return NetworkTool(
@@ -171,7 +256,7 @@ def correct(
     mask
         (k, j, i) bool, the segment as it is; all ``False`` to begin from nothing.
     package
-        Of the verb "correct"; ``None``: the default.
+        Of the verb "correct"; ``None``: the default, for a tool that needs one.
     allowed
         (k, j, i) bool, where voxels may be changed; ``None``: everywhere.
 
@@ -181,11 +266,12 @@ def correct(
         When a prompt cannot be followed, or there is no model.
     """
     options = options or CorrectionOptions()
-    if package is None and options.tool == "network":
-        package = correction_package()
-    work = Corrector(make_tool(volume, options, package), volume, mask, allowed=allowed)
+    if package is None:
+        package = package_for(options)
+    tool = make_tool(volume, options, package)
+    work = Corrector(tool, volume, mask, allowed=allowed)
     start = time.perf_counter()
     region = work.follow(prompts, progress)
     seconds = time.perf_counter() - start
     changed = 0 if region is None else np.count_nonzero(work.mask[region.slices] != mask[region.slices])
-    return Correction(work.mask, region, int(changed), seconds)
+    return Correction(work.mask, region, int(changed), seconds, tool_used(tool, options))

@@ -82,6 +82,12 @@ class Region:
         reach = (np.abs(geometry.direction) * np.asarray(geometry.spacing)).sum(1) / 2
         return tuple((corners.min(0) - reach).tolist()), tuple((corners.max(0) + reach).tolist())
 
+    def framed(self, mark: Mark) -> Region:
+        """Return the part that lies in a frame, but for the directions in which the frame is flat."""
+        low, high = mark.voxels.min(0), mark.voxels.max(0) + 1
+        flat = high - low == 1
+        return Region(_triple(np.where(flat, self.start, low)), _triple(np.where(flat, self.stop, high)))
+
     def local(self, voxels: np.ndarray) -> np.ndarray:
         """Return those of voxels (N, 3) that lie in it, counted from its first voxel."""
         inside = ((voxels >= self.start) & (voxels < self.stop)).all(1)

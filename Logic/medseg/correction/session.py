@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 
 
 class Tool(Protocol):
-    """What makes proposals: a network that follows clicks, or a classical helper."""
+    """What makes proposals: a network that follows clicks, or a classical helper.
+
+    A tool whose prompts mark places to work at, and do not say what belongs to the segment, has an attribute
+    ``marks_bind`` that is ``False``: then the marked voxels become what it proposes.
+    """
 
     @property
     def state(self) -> Any:
@@ -97,6 +101,11 @@ class Corrector:
         return self._mask
 
     @property
+    def tool(self) -> Tool:
+        """What follows the prompts."""
+        return self._tool
+
+    @property
     def prompts(self) -> list[Prompt]:
         """What was followed, in order."""
         return [step.prompt for step in self._steps]
@@ -127,7 +136,9 @@ class Corrector:
             self._tool.restore(state)
             raise
         before = self._mask[region.slices]
-        after = merged(self._mask, found, region, marks, self._allowed)
+        # Most tools need not say it.
+        said = marks if getattr(self._tool, "marks_bind", True) else ()
+        after = merged(self._mask, found, region, said, self._allowed)
         self._steps.append(_Step(prompt, region, np.packbits(before), state))
         self._marks = marks
         self._mask[region.slices] = after
