@@ -42,6 +42,8 @@ from . import (
     parameter_nodes,
     sample_data,
     scripted_module,
+    segment_editor,
+    view_driver,
     widgets,
 )
 from .garbage import MainThreadCollector
@@ -60,12 +62,13 @@ CORE_MODULES = (
     *modules.LOGICS,
     "Data",
     "SampleData",
-    "SegmentEditor",
     "SegmentStatistics",
     "VolumeRendering",
     "Welcome",
 )
 
+# Core modules that are written in Python: those that the stand-in has a panel for.
+SCRIPTED_MODULES = tuple(Path(__file__).with_name("core_modules").glob("*.py"))
 
 # How often a waiting test looks whether what it waits for has happened.
 LOOK_EVERY_MS = 50
@@ -159,6 +162,7 @@ class SlicerApplication:
             setattr(slicer, name, module)
             sys.modules[f"slicer.{name}"] = module
         sys.modules["SampleData"] = sample_data
+        segment_editor.install()
         self._clean_namespace()
         slicer.__getattr__ = self._missing_class
         slicer.util.loadUI = load_ui
@@ -249,6 +253,10 @@ class SlicerApplication:
             setattr(slicer.moduleNames, name, name)
             if name in modules.LOGICS:
                 logic.SetModuleLogic(name, module.logic())
+        for path in SCRIPTED_MODULES:
+            scripted = modules.qSlicerScriptedLoadableModule()
+            scripted._load(path)
+            self._app.moduleManager()._add(scripted)
         sample_data.install()
 
     # ---- for tests -------------------------------------------------------------------------------------------------
@@ -277,7 +285,7 @@ class SlicerApplication:
     def openMainWindow(self) -> None:
         """From here on as if the application had been started without ``--no-main-window``, until reset."""
         self._app.setLayoutManager(main_window.qSlicerLayoutManager(self.scene))
-        self._app._main_window = main_window.qSlicerMainWindow()
+        self._app._main_window = main_window.qSlicerMainWindow(self._app.layoutManager())
         self._app._main_window.show()
 
     def _close_main_window(self) -> None:
@@ -286,6 +294,12 @@ class SlicerApplication:
             self._app._main_window.deleteLater()
             self._app._main_window = None
             self._app.setLayoutManager(None)
+
+    def sliceView(self, name: str) -> view_driver.SliceView:
+        """The hand of the user in a slice view; there are views only with a main window."""
+        if self._app.layoutManager() is None:
+            raise RuntimeError("there are no views without a main window: call openMainWindow() first")
+        return view_driver.SliceView(self._app.layoutManager().sliceWidget(name))
 
     def loadModule(self, path: str | Path) -> modules.LoadedModule:
         """Load a scripted module from its file as the application does at start-up, and complete the start-up.
@@ -344,10 +358,11 @@ class SlicerApplication:
         assert isinstance(widget, QWidget)
         widget.show()
         self.processEvents()
-        wanted = max(width, widget.minimumSizeHint().width())
-        height = widget.heightForWidth(wanted) if widget.hasHeightForWidth() else widget.sizeHint().height()
-        widget.resize(wanted, max(height, widget.sizeHint().height()))
-        self.processEvents()
+        for _ in range(2):  # texts know how tall they are when they have their width
+            wanted = max(width, widget.minimumSizeHint().width())
+            height = widget.heightForWidth(wanted) if widget.hasHeightForWidth() else widget.sizeHint().height()
+            widget.resize(wanted, max(height, widget.sizeHint().height()))
+            self.processEvents()
         if not widget.grab().save(str(path)):
             message = f"cannot write {path}"
             raise OSError(message)
@@ -358,6 +373,9 @@ class SlicerApplication:
 
         Raises SlotError when an exception left a slot and the test did not take it, after everything is reset.
         """
+        for path in SCRIPTED_MODULES:
+            self._app.moduleManager().module(path.stem)._close_panel()
+        segment_editor.reset()
         for module in list(self._loaded.values()):
             module.unload()
         self._collector.stop()

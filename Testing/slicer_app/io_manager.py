@@ -6,11 +6,11 @@ A stand-in for qSlicerCoreIOManager over the real storage nodes and logics of sl
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import slicer
 import vtk
-from PySide6.QtCore import QObject
+from PySide6.QtCore import QObject, Signal
 
 from .pythonqt.backings import register_backing
 
@@ -36,6 +36,9 @@ NODE_CLASSES = {
 
 class qSlicerCoreIOManager(QObject):
     """Loads and saves nodes of the common types."""
+
+    fileSaved = Signal(object)
+    SIGNALS: ClassVar[dict[str, str]] = {"fileSaved(qSlicerIO::IOProperties)": "fileSaved"}
 
     def fileType(self, path: str) -> str:
         name = Path(path).name.lower()
@@ -88,6 +91,12 @@ class qSlicerCoreIOManager(QObject):
         return node
 
     def saveNodes(self, kind: str, properties: dict, messages: Any = None, scene: Any = None) -> bool:
+        saved = self._save(kind, properties, messages, scene)
+        if saved:
+            self.fileSaved.emit(dict(properties))
+        return saved
+
+    def _save(self, kind: str, properties: dict, messages: Any, scene: Any) -> bool:
         scene = scene or slicer.mrmlScene
         path = str(properties["fileName"])
         if kind == "SceneFile":

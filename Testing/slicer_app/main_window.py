@@ -1,7 +1,6 @@
 """The main window with its layout: what exists in the application unless it was started with --no-main-window.
 
-A stand-in: there is a status bar, a module selector, and slice views with real slice logics and nodes; nothing is
-drawn.
+A stand-in: there is a status bar, a module selector, and views with real logics and nodes (views.py); nothing is drawn.
 """
 
 from __future__ import annotations
@@ -11,37 +10,20 @@ from typing import Any, ClassVar
 import slicer
 import vtk
 from PySide6.QtCore import Property, QObject, Signal
-from PySide6.QtWidgets import QLabel, QMainWindow, QToolBar, QWidget
+from PySide6.QtWidgets import QGridLayout, QMainWindow, QToolBar, QWidget
 
 from .pythonqt.backings import register_backing
-from .widgets.mrml import SCENE_CHANGED, _TellsScene
+from .views import qMRMLSliceWidget, qMRMLThreeDWidget
 
 SLICE_VIEWS = {"Red": "Axial", "Green": "Coronal", "Yellow": "Sagittal"}
-
-
-class qMRMLSliceWidget(_TellsScene, QWidget):
-    """One slice view: its logic and nodes are real, its picture is not drawn."""
-
-    mrmlSceneChanged = Signal(object)
-    SIGNALS: ClassVar[dict[str, str]] = SCENE_CHANGED
-
-    def __init__(self, logic: Any) -> None:
-        super().__init__()
-        self._logic = logic
-
-    def sliceLogic(self) -> Any:
-        return self._logic
-
-    def mrmlSliceNode(self) -> Any:
-        return self._logic.GetSliceNode()
-
-    def mrmlSliceCompositeNode(self) -> Any:
-        return self._logic.GetSliceCompositeNode()
-
-    def fitSliceToBackground(self) -> None:
-        self._logic.FitSliceToBackground()
-
-    sliceViewName = Property(str, lambda self: self._logic.GetSliceNode().GetLayoutName())
+LAYOUTS = slicer.vtkMRMLLayoutNode
+# The layouts that show one view only; every other one shows all of them.
+ONE_VIEW = {
+    LAYOUTS.SlicerLayoutOneUpRedSliceView: "Red",
+    LAYOUTS.SlicerLayoutOneUpGreenSliceView: "Green",
+    LAYOUTS.SlicerLayoutOneUpYellowSliceView: "Yellow",
+    LAYOUTS.SlicerLayoutOneUp3DView: "View1",
+}
 
 
 class qSlicerLayoutManager(QObject):
@@ -56,7 +38,12 @@ class qSlicerLayoutManager(QObject):
         self._arrangement = slicer.vtkMRMLLayoutNode.SlicerLayoutConventionalView
         self._logics = vtk.vtkCollection()
         self._widgets: dict[str, qMRMLSliceWidget] = {}
-        scene.AddNewNodeByClass("vtkMRMLViewNode", "View1")
+        self._viewport = QWidget()
+        grid = QGridLayout(self._viewport)
+        view = scene.AddNewNodeByClass("vtkMRMLViewNode", "View1")
+        view.SetLayoutName("1")
+        self._three_d = qMRMLThreeDWidget(view)
+        grid.addWidget(self._three_d, 0, 1)
         for name, orientation in SLICE_VIEWS.items():
             logic = slicer.vtkMRMLSliceLogic()
             logic.SetMRMLScene(scene)
@@ -64,6 +51,9 @@ class qSlicerLayoutManager(QObject):
             logic.GetSliceNode().SetOrientation(orientation)
             self._logics.AddItem(logic)
             self._widgets[name] = qMRMLSliceWidget(logic)
+            grid.addWidget(
+                self._widgets[name], len(self._widgets) // 2, len(self._widgets) // 2 * (len(self._widgets) % 2)
+            )
 
     def mrmlScene(self) -> Any:
         return self._scene
@@ -77,6 +67,12 @@ class qSlicerLayoutManager(QObject):
     def sliceWidget(self, name: str) -> qMRMLSliceWidget | None:
         return self._widgets.get(name)
 
+    def threeDWidget(self, index: int) -> qMRMLThreeDWidget | None:
+        return self._three_d if index == 0 else None
+
+    def viewport(self) -> QWidget:
+        return self._viewport
+
     def resetSliceViews(self) -> None:
         for widget in self._widgets.values():
             widget.fitSliceToBackground()
@@ -87,6 +83,9 @@ class qSlicerLayoutManager(QObject):
     def setLayout(self, layout: int) -> None:
         if layout != self._arrangement:
             self._arrangement = layout
+            only = ONE_VIEW.get(layout)
+            for name, widget in {**self._widgets, "View1": self._three_d}.items():
+                widget.setVisible(only in (None, name))
             self.layoutChanged.emit(layout)
 
     layout = Property(int, lambda self: self._arrangement, setLayout)
@@ -131,10 +130,10 @@ class qSlicerModuleSelectorToolBar(QToolBar):
 class qSlicerMainWindow(QMainWindow):
     """The window that slicer.util.mainWindow finds."""
 
-    def __init__(self) -> None:
+    def __init__(self, layout_manager: qSlicerLayoutManager) -> None:
         super().__init__()
         self.setObjectName("qSlicerMainWindow")
-        self.setCentralWidget(QLabel("the views are not drawn"))
+        self.setCentralWidget(layout_manager.viewport())
         self._selector = qSlicerModuleSelectorToolBar(self)
         self.addToolBar(self._selector)
         self.statusBar()
@@ -143,4 +142,4 @@ class qSlicerMainWindow(QMainWindow):
         return self._selector
 
 
-register_backing(qMRMLSliceWidget, qSlicerLayoutManager, qSlicerModuleSelectorToolBar, qSlicerMainWindow)
+register_backing(qSlicerLayoutManager, qSlicerModuleSelectorToolBar, qSlicerMainWindow)

@@ -190,6 +190,19 @@ class qSlicerScriptedLoadableModule(_Module):
             self._widget = self.createNewWidgetRepresentation()
         return self._widget
 
+    def _close_panel(self) -> None:
+        """Destroy the panel, if there is one, as the end of the application does; the module stays."""
+        if self._widget is None:
+            return
+        if self._widget.isEntered():
+            self._widget.exit()
+        manager = slicer.app.moduleManager()._cpp
+        manager._remove(self)
+        manager._add(self)
+        self._widget.deleteLater()
+        self._widget = None
+        vars(slicer.modules).pop(f"{self.name}Widget", None)
+
     extensions = stored("QVariantMap", "extensions", {})
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from medseg.correction.region import Mark
-    from medseg.networks import PEMED
+    from medseg.networks import ClickNetwork
     from medseg.volumes import Volume
 
 SIZE = (64, 64, 64)
@@ -70,7 +70,7 @@ class NetworkTool:
 
     def __init__(
         self,
-        network: PEMED,
+        network: ClickNetwork,
         volume: Volume,
         *,
         edge_mm: float | None = None,

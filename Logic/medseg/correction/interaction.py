@@ -17,7 +17,7 @@ from medseg.correction.clicks import RADIUS_VOXELS, Click, click_maps
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from medseg.networks import PEMED
+    from medseg.networks import ClickNetwork
 
 
 class Interaction:
@@ -39,7 +39,7 @@ class Interaction:
 
     def __init__(
         self,
-        network: PEMED,
+        network: ClickNetwork,
         images: Tensor,
         *,
         start: Tensor | None = None,

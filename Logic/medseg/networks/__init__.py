@@ -1,5 +1,7 @@
 """Networks, one architecture a file, and the allow-list from which model packages may choose."""
 
+from medseg.networks.click_network import ClickNetwork
+from medseg.networks.convolutional_pe_med import ConvolutionalPEMED
 from medseg.networks.inter_slice import InterSliceTransformer, positional_encoding
 from medseg.networks.lapirn import ConditionalLapIRN
 from medseg.networks.mpunet import MPUNet
@@ -17,8 +19,10 @@ from medseg.networks.unet3d import UNet3D
 __all__ = [
     "PEMED",
     "TMDCA",
+    "ClickNetwork",
     "ConditionalLapIRN",
     "ConvFreeTransformer",
+    "ConvolutionalPEMED",
     "InterSliceTransformer",
     "MPUNet",
     "MPUNetBaseline",

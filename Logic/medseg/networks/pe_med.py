@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name that every PyTorch reader expects
 from torch import Tensor, nn
 
+from medseg.networks.click_network import ClickNetwork
 from medseg.networks.mix_transformer import (
     Dims,
     MixStage,
@@ -33,13 +34,11 @@ if TYPE_CHECKING:
 
 _PROMPTS = 3
 """Positive clicks, negative clicks, previous mask."""
-_STEP = 32
-"""Sizes are multiples of this: the stages are at a fourth, an eighth, a sixteenth and a thirty-second."""
 _TSIP_WIDTH, _TSIP_BIAS = 16, -4.0
 """A fresh TSIP adds next to nothing."""
 
 
-class PEMED(nn.Module):
+class PEMED(ClickNetwork):
     """Segmentation of one structure from an image, clicks and the previous answer.
 
     Parameters
@@ -63,6 +62,9 @@ class PEMED(nn.Module):
         Ours: with more than 0, a decoder of convolutions takes the head's features from a fourth of the size to the
         full one, beside image and prompts, for structures of a few voxels. As published, the logits are enlarged.
     """
+
+    step = 32
+    # The stages are at a fourth, an eighth, a sixteenth and a thirty-second.
 
     def __init__(
         self,
@@ -105,34 +107,6 @@ class PEMED(nn.Module):
         if self.memory is not None:
             self.memory.start_silent()
 
-    def forward(
-        self,
-        image: Tensor,
-        positive: Tensor,
-        negative: Tensor,
-        previous: Tensor,
-        last_logits: Tensor | None = None,
-    ) -> Tensor:
-        """Return the logits (B, 1, \\*size) of the structure, float32.
-
-        Parameters
-        ----------
-        image
-            (B, in_channels, \\*size), sizes multiples of 32.
-        positive, negative
-            (B, 1, \\*size), 1 in disks (balls) around the clicks, else 0.
-        previous
-            (B, 1, \\*size), the probability of the previous answer; 0 when there is none.
-        last_logits
-            (B, 1, \\*size) of the previous answer for TSIP; ``None`` when there is none, then its term is left out.
-
-        Raises
-        ------
-        ValueError
-            When a size is not a multiple of 32.
-        """
-        return self.refine(self.image_features(image), positive, negative, previous, last_logits)
-
     def image_features(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return what the image alone decides, which stays the same from click to click.
 
@@ -143,10 +117,7 @@ class PEMED(nn.Module):
         ValueError
             When a size is not a multiple of 32.
         """
-        if any(size % _STEP for size in image.shape[2:]) or image.ndim != 2 + self.dims:
-            raise ValueError(
-                f"the {self.dims} sizes of an image are multiples of {_STEP}, not {tuple(image.shape[2:])}"
-            )
+        self.check_size(image)
         if not self.has_palm:
             return image, None
         tokens, size = self.embeddings[0](image)

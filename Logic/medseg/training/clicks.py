@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from medseg.networks import PEMED
+    from medseg.networks import ClickNetwork
 
 MOST_CLICKS = 3
 """More clicks than the first before the graded pass, at most."""
 
 
 def logits_after_clicks(
-    network: PEMED,
+    network: ClickNetwork,
     images: Tensor,
     truths: Tensor,
     rng: np.random.Generator,
@@ -84,7 +84,7 @@ def _first(starts: Tensor, wanted: Sequence[np.ndarray], rng: np.random.Generato
 
 
 def dice_after_clicks(
-    network: PEMED,
+    network: ClickNetwork,
     images: Tensor,
     truths: Tensor,
     clicks: int,

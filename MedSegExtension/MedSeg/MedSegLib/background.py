@@ -56,11 +56,11 @@ def waitUntil(condition: Callable[[], bool], seconds: float = math.inf) -> bool:
 class Poller:
     """Calls functions on the main thread, several times a second, for as long as there are any."""
 
-    def __init__(self) -> None:
+    def __init__(self, milliseconds: int = POLL_MILLISECONDS) -> None:
         self._functions: list[Callable[[], None]] = []
         self._isCalling = False
         self._timer = qt.QTimer()
-        self._timer.setInterval(POLL_MILLISECONDS)
+        self._timer.setInterval(milliseconds)
         self._timer.connect("timeout()", self._onTimeout)
 
     def add(self, function: Callable[[], None]) -> None:

@@ -11,6 +11,17 @@ if TYPE_CHECKING:
     from medseg.backend.interpreter import PythonInterpreter
 
 
+_shared: WorkerAccess | None = None
+
+
+def sharedWorker() -> WorkerAccess:
+    """Return the one that the panel and the effect of the Segment Editor have in common: one worker for both."""
+    global _shared  # noqa: PLW0603 - one for the application
+    if _shared is None:
+        _shared = WorkerAccess()
+    return _shared
+
+
 class WorkerAccess:
     """Makes the client when a job needs it first, with the Python that the user chose; keeps it for the next job."""
 

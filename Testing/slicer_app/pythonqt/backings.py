@@ -27,6 +27,7 @@ UNLISTED = (
     "QStatusBar",
     "QTextCursor",
     "QTextDocument",
+    "QVector3D",
     "QWidgetItem",
 )
 

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 def connect(self: PythonQtObject, signature: str, *target: Any) -> bool:
     """``connect('clicked(bool)', f)`` or ``connect('clicked(bool)', receiver, 'setEnabled(bool)')``."""
     normalized = bytes(QMetaObject.normalizedSignature(signature)).decode()
-    if normalized not in self._facts.all_signals() and normalized not in signals.python_signals(self._cpp):
+    if normalized not in signals.known_signals(self._cpp, self._facts):
         logger.warning("QObject::connect: No such signal %s::%s", self._facts.name, signature)
         return False
     function = target[0]

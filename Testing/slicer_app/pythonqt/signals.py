@@ -97,6 +97,17 @@ def python_signals(cpp: QObject) -> dict[str, str]:
     return found
 
 
+def known_signals(cpp: QObject, facts: Any) -> set[str]:
+    """The signatures that one may connect to.
+
+    A class that the application could not construct is listed without telling its signals from its other names: what
+    Qt has as a signal and the list as a name is one.
+    """
+    known = facts.all_signals() | python_signals(cpp).keys()
+    names = {n for f in facts.chain() if not (f.properties or f.signals or f.slots) for n in f.names}
+    return known | {signature for signature in meta_signals(cpp) if signature.partition("(")[0] in names}
+
+
 def plug(cpp: QObject, signature: str, slot: Callable) -> Callable[[], Any]:
     """Connect ``slot`` to a signal that the real application has, and return what undoes it."""
     own = python_signals(cpp)

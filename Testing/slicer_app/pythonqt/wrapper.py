@@ -16,7 +16,7 @@ from typing import Any
 
 import shiboken6
 from PySide6 import QtCore
-from PySide6.QtCore import QObject
+from PySide6.QtCore import QObject, SignalInstance
 
 from . import signals
 from .backings import VIRTUAL, backing_of, facts_of, not_offered, qt_properties
@@ -104,7 +104,8 @@ class BoundSignal:
         self._name = name
 
     def _signature(self) -> str:
-        return signals.first_overload(self._owner._cpp, self._name, self._owner._facts.all_signals())
+        known = signals.known_signals(self._owner._cpp, self._owner._facts)
+        return signals.first_overload(self._owner._cpp, self._name, known)
 
     def connect(self, function: Any) -> bool:
         return self._owner.connect(self._signature(), function)
@@ -180,6 +181,8 @@ class PythonQtObject(metaclass=PythonQtClass):
         found = _existing(self._cpp, wanted, self._facts.name)
         if isinstance(found, enum.Enum):
             return EnumValue(found)
+        if isinstance(found, SignalInstance):
+            return BoundSignal(self, wanted)
         if not callable(found) or isinstance(found, type):
             raise not_offered(self._facts.name, name)
         return BoundCall(found, name, self)

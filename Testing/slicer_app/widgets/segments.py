@@ -47,9 +47,14 @@ class qMRMLSegmentsTableView(_TellsScene, QWidget):
         self._table.horizontalHeader().setStretchLastSection(True)
         self._table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         layout.addWidget(self._table)
+        self._told: list[str] = []
+        self._filling = False
         self._table.itemSelectionChanged.connect(self._selection_changed)
 
     def _selection_changed(self) -> None:
+        if self._filling or self.selectedSegmentIDs() == self._told:
+            return
+        self._told = self.selectedSegmentIDs()
         # The rows that are no longer selected are not told: the second selection is always empty.
         self.selectionChanged.emit(self._table.selectionModel().selection(), QItemSelection())
 
@@ -74,7 +79,7 @@ class qMRMLSegmentsTableView(_TellsScene, QWidget):
         return list(self._node.GetSegmentation().GetSegmentIDs()) if self._node is not None else []
 
     def _fill(self, _caller: Any = None) -> None:
-        selected = self.selectedSegmentIDs()
+        selected, self._filling = self.selectedSegmentIDs(), True
         identifiers = self.displayedSegmentIDs()
         display = self._node.GetDisplayNode() if self._node is not None else None
         self._table.setRowCount(len(identifiers))
@@ -88,7 +93,7 @@ class qMRMLSegmentsTableView(_TellsScene, QWidget):
                 if column == 1:
                     item.setBackground(QColor.fromRgbF(*segment.GetColor()))
                 self._table.setItem(row, column, item)
-        self.setSelectedSegmentIDs([i for i in selected if i in identifiers])
+        self._select([i for i in selected if i in identifiers])
 
     def segmentIDForRow(self, row: int) -> str:
         item = self._table.item(row, 0)
@@ -103,9 +108,17 @@ class qMRMLSegmentsTableView(_TellsScene, QWidget):
         return [self.segmentIDForRow(row) for row in rows]
 
     def setSelectedSegmentIDs(self, identifiers: list[str]) -> None:
+        if list(identifiers) != self.selectedSegmentIDs():
+            self._select(identifiers)
+
+    def _select(self, identifiers: list[str]) -> None:
+        """Select anew; who listens hears only of the result, and only if it is another selection."""
+        self._filling = True
         self._table.clearSelection()
         for identifier in identifiers:
             self._table.selectRow(self.rowForSegmentID(identifier))
+        self._filling = False
+        self._selection_changed()
 
     def clearSelection(self) -> None:
         self._table.clearSelection()

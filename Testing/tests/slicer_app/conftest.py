@@ -140,6 +140,80 @@ class SmallTest(ScriptedLoadableModuleTest):
         SmallTest.ran.append("two")
 """
 
+EFFECT = """
+import qt
+import slicer
+from SegmentEditorEffects import *
+
+
+class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
+    answers = {}
+
+    def __init__(self, scriptedEffect):
+        scriptedEffect.name = "Test"
+        scriptedEffect.title = "A test"
+        AbstractScriptedSegmentEditorEffect.__init__(self, scriptedEffect)
+        self.calls = []
+
+    def note(self, *what):
+        self.calls.append(what if len(what) > 1 else what[0])
+        answer = self.answers.get(what[0])
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def clone(self):
+        import qSlicerSegmentationsEditorEffectsPythonQt as effects
+
+        if self.note("clone"):
+            return None
+        clone = effects.qSlicerSegmentEditorScriptedEffect(None)
+        clone.setPythonSource(__file__)
+        return clone
+
+    def helpText(self):
+        return "What it does."
+
+    def setupOptionsFrame(self):
+        self.note("setupOptionsFrame")
+        self.button = qt.QPushButton("Apply")
+        self.scriptedEffect.addOptionsWidget(self.button)
+        self.label = self.scriptedEffect.addLabeledOptionsWidget("How much:", slicer.qMRMLSliderWidget())
+
+    def setMRMLDefaults(self):
+        self.note("setMRMLDefaults")
+        self.scriptedEffect.setParameterDefault("Amount", 2.5)
+
+    def activate(self):
+        self.note("activate", self.scriptedEffect.active())
+
+    def deactivate(self):
+        self.note("deactivate", self.scriptedEffect.active())
+
+    def updateGUIFromMRML(self):
+        self.note("updateGUIFromMRML")
+
+    def sourceVolumeNodeChanged(self):
+        self.note("sourceVolumeNodeChanged")
+
+    def layoutChanged(self):
+        self.note("layoutChanged")
+
+    def createCursor(self, widget):
+        return qt.QCursor()
+
+    def processInteractionEvents(self, callerInteractor, eventId, viewWidget):
+        where = callerInteractor.GetEventPosition()
+        self.note("event", eventId, where, callerInteractor.GetKeySym(), viewWidget.className())
+        return self.answers.get("abort", False)
+
+    def processViewNodeEvents(self, callerViewNode, eventId, viewWidget):
+        self.note("view", callerViewNode.GetClassName(), eventId)
+
+    def cleanup(self):
+        self.note("cleanup")
+"""
+
 UI = """<?xml version="1.0" encoding="UTF-8"?>
 <ui version="4.0">
  <class>Small</class>
@@ -250,3 +324,59 @@ def a_volume(the_application):
         return slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
 
     return make
+
+
+@pytest.fixture
+def an_effect_file(the_application, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file of an effect in a package that can be imported; ``answers`` of its class says what its methods do."""
+    folder = tmp_path / "SegmentEditorTestLib"
+    folder.mkdir()
+    (folder / "SegmentEditorEffect.py").write_text(EFFECT, encoding="utf-8")
+    (folder / "__init__.py").write_text("from .SegmentEditorEffect import SegmentEditorEffect\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return folder / "SegmentEditorEffect.py"
+
+
+@pytest.fixture
+def a_registered_effect(an_effect_file: Path):
+    """The registered instance, as a module's registerEditorEffect makes it."""
+    import importlib
+
+    import slicer
+
+    importlib.import_module("SegmentEditorTestLib")
+    effect = slicer.qSlicerSegmentEditorScriptedEffect(None)
+    assert effect.setPythonSource(str(an_effect_file))
+    effect.self().register()
+    return effect
+
+
+@pytest.fixture
+def a_segmentation(the_application):
+    """A segmentation of a volume of 4 x 5 x 6 voxels with the numbers 0 to 119, with the empty segments A, B and C."""
+    import numpy as np
+    import slicer
+
+    volume = slicer.util.addVolumeFromArray(np.arange(120, dtype=np.int16).reshape(4, 5, 6))
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode")
+    node.CreateDefaultDisplayNodes()
+    node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+    for name in "ABC":
+        node.GetSegmentation().AddEmptySegment(name, name)
+    return node
+
+
+@pytest.fixture
+def an_editor(a_registered_effect, a_segmentation):
+    """The editor of the module SegmentEditor with the segmentation selected; no effect is active."""
+    import slicer
+
+    editor = slicer.util.getModuleWidget("SegmentEditor").editor
+    editor.setSegmentationNode(a_segmentation)
+    return editor
+
+
+@pytest.fixture
+def the_active_effect(an_editor):
+    an_editor.setActiveEffectByName("Test")
+    return an_editor.activeEffect()

@@ -302,3 +302,17 @@ def test_an_emptied_path_line_is_invalid_and_announces_no_path(qt):
     edit.currentPath = ""
     assert paths == ["anything"]
     assert valid == [True, False]
+
+
+def test_a_shortcut_tells_that_its_key_was_pressed(qt):
+    """The list has no signals for it, because it cannot be constructed without a parent."""
+    widget, got = qt.QWidget(), []
+    shortcut = qt.QShortcut(qt.QKeySequence("a"), widget)
+    assert shortcut.connect("activated()", lambda: got.append("connect"))
+    assert shortcut.activated.connect(lambda: got.append("signal"))
+    shortcut.activated.emit()
+    assert got == ["connect", "signal"]
+    assert shortcut.disconnect("activated()")
+    shortcut.activated()
+    assert got == ["connect", "signal"]
+    assert not shortcut.connect("nosuch()", got.append)

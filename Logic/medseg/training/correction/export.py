@@ -91,7 +91,7 @@ def correction_card(recipe: CorrectionRecipe, figures: Sequence[StructureFigures
     how = [
         f"Samples: {seen}. Up to {recipe.clicks.most} more clicks than the first of a simulated user before each step.",
         f"{settings.epochs} epochs of {settings.steps_per_epoch} steps, seed {recipe.seed}.",
-        f"Loss: normalised focal, Dice (weight {recipe.dice_weight:g}).",
+        f"Loss: normalised focal (gamma {recipe.gamma:g}), Dice (weight {recipe.dice_weight:g}).",
     ]
     return card_of(recipe, how, _accuracy(figures), epochs=epochs)
 

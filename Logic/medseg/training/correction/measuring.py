@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from medseg.networks import PEMED
+    from medseg.networks import ClickNetwork
     from medseg.training.correction.makers import KeptAside
     from medseg.training.correction.recipe import CorrectionRecipe
 
@@ -41,7 +41,7 @@ class StructureFigures:
     scores: tuple[float, ...]
 
 
-def measured(network: PEMED, kept: KeptAside, recipe: CorrectionRecipe) -> StructureFigures:
+def measured(network: ClickNetwork, kept: KeptAside, recipe: CorrectionRecipe) -> StructureFigures:
     """Return the figures of a structure, from nothing, on the scan's own voxels; the network is put into eval mode."""
     scan = kept.scan
     volume = Volume(scan.image, Geometry.from_spacing(scan.image.shape, scan.spacing[::-1]))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from medseg.labels import LabelTable
-    from medseg.networks import PEMED
+    from medseg.networks import ClickNetwork
     from medseg.training.correction.data import SampleBatch
     from medseg.training.correction.makers import KeptAside
     from medseg.training.correction.recipe import CorrectionRecipe
@@ -31,7 +31,7 @@ class CorrectionModule(AveragedModule):
 
     def __init__(
         self,
-        network: PEMED,
+        network: ClickNetwork,
         recipe: CorrectionRecipe,
         labels: LabelTable,
         output: Path,
@@ -73,7 +73,7 @@ class CorrectionModule(AveragedModule):
         )
 
 
-def losses_of(network: PEMED, batch: SampleBatch, recipe: CorrectionRecipe) -> dict[str, Tensor]:
+def losses_of(network: ClickNetwork, batch: SampleBatch, recipe: CorrectionRecipe) -> dict[str, Tensor]:
     """Return the losses of a batch; the same batch meets the same user."""
     clicks, truth = recipe.clicks, batch["truth"]
     logits = logits_after_clicks(
@@ -86,7 +86,7 @@ def losses_of(network: PEMED, batch: SampleBatch, recipe: CorrectionRecipe) -> d
         self_loop=clicks.self_loop,
         most_clicks=clicks.most,
     )
-    focal, overlap = normalised_focal_loss(logits, truth), _dice_loss(logits, truth)
+    focal, overlap = normalised_focal_loss(logits, truth, gamma=recipe.gamma), _dice_loss(logits, truth)
     return {"loss": focal + recipe.dice_weight * overlap, "focal": focal, "dice": overlap}
 
 

@@ -51,8 +51,9 @@ class MeasuringSection(Section):
 class CorrectionRecipe(Section):
     """A whole recipe; :func:`medseg.training.tasks.read_any_recipe` makes it from a file.
 
-    ``window`` is the size (k, j, i) of the grid in which the network sees a structure. What is minimised is the normalised focal
-    loss of PE-MED and, ours, ``dice_weight`` times the Dice loss.
+    ``window`` is the size (k, j, i) of the grid in which the network sees a structure. What is minimised is the
+    normalised focal loss of PE-MED and, ours, ``dice_weight`` times the Dice loss. With ``gamma`` 0 the former is
+    half of the cross entropy.
     """
 
     task: Literal["correction"] = "correction"
@@ -63,6 +64,7 @@ class CorrectionRecipe(Section):
     sources: Annotated[tuple[AnySource, ...], Field(min_length=1)]
     samples: SampleSection = SampleSection()
     clicks: ClicksSection = ClicksSection()
+    gamma: Annotated[float, Field(ge=0, le=5)] = 2.0
     dice_weight: Annotated[float, Field(ge=0)] = 1.0
     network: NetworkSection
     optimisation: ScheduleSection

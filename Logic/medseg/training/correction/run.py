@@ -12,7 +12,7 @@ import torch
 from medseg.device import choose_device
 from medseg.errors import RecipeError
 from medseg.models import load_network, read_package
-from medseg.networks import PEMED
+from medseg.networks import ClickNetwork
 from medseg.training.correction.data import CorrectionData
 from medseg.training.correction.export import export_correction_package, structure_table
 from medseg.training.correction.makers import makers_of
@@ -97,7 +97,7 @@ def train_correction(run: CorrectionRun, start: float, *, resume: bool, export: 
     return _finish(run, module, kept_aside, report, export)
 
 
-def new_correction_network(recipe_path: Path, recipe: CorrectionRecipe) -> PEMED:
+def new_correction_network(recipe_path: Path, recipe: CorrectionRecipe) -> ClickNetwork:
     """Return the recipe's network with its first weights, which depend on the seed alone.
 
     Raises
@@ -106,17 +106,17 @@ def new_correction_network(recipe_path: Path, recipe: CorrectionRecipe) -> PEMED
         When it cannot be built, or is not one that follows clicks in 3D.
     """
     network = seeded_network(recipe)
-    if not isinstance(network, PEMED) or network.dims != 3:
+    if not isinstance(network, ClickNetwork) or network.dims != 3:
         raise RecipeError(
             f"The network '{recipe.network.target}' does not follow clicks in 3D.",
-            advice="Choose medseg.networks.PEMED with the argument dims: 3.",
+            advice="Choose medseg.networks.ConvolutionalPEMED, or PEMED with the argument dims: 3.",
         )
     if recipe.start_from is not None:
         load_start(network, recipe_path.parent / recipe.start_from)
     return network
 
 
-def try_correction(network: PEMED, recipe: CorrectionRecipe, device: str) -> None:
+def try_correction(network: ClickNetwork, recipe: CorrectionRecipe, device: str) -> None:
     """Run a copy of the network and the loss once on noise, before anything is read.
 
     Raises
@@ -179,7 +179,7 @@ def _measured(
 ) -> list[StructureFigures]:
     """Measure the package as it is stored."""
     network = load_network(read_package(package))
-    assert isinstance(network, PEMED)
+    assert isinstance(network, ClickNetwork)
     found = []
     for number, kept in enumerate(kept_aside):
         done = _TRAINED + (_MEASURED - _TRAINED) * number / len(kept_aside)

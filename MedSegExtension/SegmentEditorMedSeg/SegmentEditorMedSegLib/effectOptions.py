@@ -1,0 +1,141 @@
+"""The options of the effect: widgets to parameters of the editor and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import slicer
+from slicer.i18n import tr as _
+
+from SegmentEditorMedSegLib.gestures import BOX, LASSO, POINTING, SHAPES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from SegmentEditorMedSegLib.correction import Settings
+
+DEFAULTS: dict[str, Any] = {
+    "Positive": 1,
+    "Shape": POINTING,
+    "Tool": "network",
+    "Model": "",
+    "RegionMm": 0,
+    "KeepOthers": 1,
+}
+"""The parameters in the Segment Editor's node, with the values that they have at first."""
+
+
+class EffectOptions:
+    """Widgets that show and set the parameters of the effect.
+
+    Parameters
+    ----------
+    effect
+        The scripted effect.
+    onStartAnew
+        Called when the user wants the prompts to be forgotten.
+    """
+
+    def __init__(self, effect: Any, onStartAnew: Callable[[], None]) -> None:
+        from medseg.correction.pipeline import TOOLS
+
+        self._effect = effect
+        self.widget = slicer.util.loadUI(str(Path(__file__).with_name("options.ui")))
+        self.ui = slicer.util.childWidgetVariables(self.widget)
+        self._shapes = {POINTING: self.ui.pointingButton, BOX: self.ui.boxButton, LASSO: self.ui.lassoButton}
+        self._tools = list(TOOLS)
+        names = toolNames()
+        for tool in self._tools:
+            self.ui.toolComboBox.addItem(names.get(tool, tool))
+        self._isShowing = False
+        for button in (self.ui.positiveButton, self.ui.negativeButton, *self._shapes.values()):
+            button.connect("clicked(bool)", self._onChanged)
+        self.ui.keepOthersCheckBox.connect("toggled(bool)", self._onChanged)
+        self.ui.toolComboBox.connect("currentIndexChanged(int)", self._onChanged)
+        self.ui.regionSpinBox.connect("valueChanged(double)", self._onChanged)
+        self._onStartAnew = onStartAnew
+        self.ui.startAnewButton.connect("clicked(bool)", self._onStartAnewClicked)
+
+    def setDefaults(self) -> None:
+        """Give the parameters the values that they have at first, where they have none."""
+        for name, value in DEFAULTS.items():
+            self._effect.setParameterDefault(name, value)
+
+    def settings(self) -> Settings:
+        """Return how prompts are to be followed."""
+        from SegmentEditorMedSegLib.correction import Settings
+
+        tool = self._text("Tool")
+        return Settings(
+            model=self._text("Model"),
+            tool=tool if tool in self._tools else self._tools[0],
+            regionMm=float(self._text("RegionMm") or 0),
+            keepOthers=self._text("KeepOthers") != "0",
+        )
+
+    @property
+    def isPositive(self) -> bool:
+        """Whether what is pointed at belongs to the segment."""
+        return self._text("Positive") != "0"
+
+    @property
+    def shape(self) -> str:
+        """What a drag draws."""
+        shape = self._text("Shape")
+        return shape if shape in SHAPES else POINTING
+
+    def setPositive(self, positive: bool) -> None:
+        """Choose whether what is pointed at belongs to the segment."""
+        self._effect.setParameter("Positive", 1 if positive else 0)
+
+    def setShape(self, shape: str) -> None:
+        """Choose what a drag draws."""
+        self._effect.setParameter("Shape", shape)
+
+    def show(self) -> None:
+        """Bring the widgets in line with the parameters."""
+        self._isShowing = True
+        try:
+            # Of two buttons that exclude each other, only checking one has an effect.
+            (self.ui.positiveButton if self.isPositive else self.ui.negativeButton).checked = True
+            self._shapes[self.shape].checked = True
+            settings = self.settings()
+            self.ui.toolComboBox.setCurrentIndex(self._tools.index(settings.tool))
+            self.ui.regionSpinBox.value = settings.regionMm
+            self.ui.keepOthersCheckBox.checked = settings.keepOthers
+        finally:
+            self._isShowing = False
+
+    def _onChanged(self, _value: Any = None) -> None:
+        if self._isShowing or self._effect.parameterSetNode() is None:
+            return
+        shape = next((name for name, button in self._shapes.items() if button.checked), POINTING)
+        for name, value in (
+            ("Positive", 1 if self.ui.positiveButton.checked else 0),
+            ("Shape", shape),
+            ("Tool", self._tools[max(self.ui.toolComboBox.currentIndex, 0)]),
+            ("RegionMm", int(self.ui.regionSpinBox.value)),
+            ("KeepOthers", 1 if self.ui.keepOthersCheckBox.checked else 0),
+        ):
+            self._effect.setParameter(name, value)
+
+    def _onStartAnewClicked(self, _checked: bool = False) -> None:
+        self._onStartAnew()
+
+    def _text(self, name: str) -> str:
+        if self._effect.parameterSetNode() is None or not self._effect.parameterDefined(name):
+            return str(DEFAULTS[name])
+        return str(self._effect.parameter(name))
+
+
+def toolNames() -> dict[str, str]:
+    """Return what the tools are called."""
+    return {
+        "network": _("A model that follows prompts"),
+        "threshold": _("Threshold"),
+        "random-walker": _("Growing (random walker)"),
+        "fast-marching": _("Growing (fast marching)"),
+        "smooth": _("Smoothing"),
+        "auto": _("What suits the image"),
+    }

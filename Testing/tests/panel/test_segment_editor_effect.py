@@ -1,0 +1,436 @@
+"""The effect MedSeg in the stand-in for the Segment Editor, with the real worker: clicks, undo, what may go wrong."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from support.correction import write_clicks_package
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from slicer_app import SlicerApplication
+
+SIZE, RADIUS = 40, 9
+FIELD_MM = 80.0
+MIDDLE = (20, 20, 20)
+
+
+class Radiologist:
+    """What someone in front of the Segment Editor does and sees; clicks are at voxels (k, j, i)."""
+
+    def __init__(self, application: SlicerApplication, repository: Path) -> None:
+        import slicer
+
+        self.application, self.slicer = application, slicer
+        application.openMainWindow()
+        for name in ("MedSeg", "SegmentEditorMedSeg"):
+            application.loadModule(repository / "MedSegExtension" / name / f"{name}.py")
+        self.editor = slicer.util.getModuleWidget("SegmentEditor").editor
+        self.red = application.sliceView("Red")
+        self.reopen()
+
+    def reopen(self) -> None:
+        """Begin with a bright ball, an empty segment for it, and a neighbour that touches it."""
+        from medseg.mrml import volume_to_node
+        from medseg.volumes import Geometry, Volume
+
+        self.geometry = Geometry.from_spacing((SIZE,) * 3, (1.0, 1.0, 1.5))
+        k, j, i = np.indices(self.geometry.shape) - SIZE // 2
+        self.ball = k**2 + j**2 + i**2 <= RADIUS**2
+        noise = np.random.default_rng(0).normal(0, 5, self.geometry.shape)
+        image = Volume((100.0 * self.ball + noise).astype(np.float32), self.geometry)
+        self.volume = volume_to_node(image, self.slicer.mrmlScene, "ball")
+        self.node = self.slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "segments")
+        self.node.CreateDefaultDisplayNodes()
+        self.node.SetReferenceImageGeometryParameterFromVolumeNode(self.volume)
+        for name in ("Ball", "Neighbour"):
+            self.node.GetSegmentation().AddEmptySegment(name, name)
+        self.editor.setSegmentationNode(self.node)
+        self.editor.setSourceVolumeNode(self.volume)
+        neighbour = np.zeros(self.geometry.shape, bool)
+        neighbour[:, :, : SIZE // 2 - RADIUS + 3] = True
+        self.begin("Neighbour")
+        self.draw(neighbour)
+        self.begin()
+
+    def begin(self, segment: str = "Ball", **parameters: Any) -> None:
+        """Select a segment and choose the effect."""
+        self.editor.setCurrentSegmentID(segment)
+        self.editor.setActiveEffectByName("MedSeg")
+        for name, value in {"Tool": "threshold", **parameters}.items():
+            self.scripted.setParameter(name, value)
+
+    @property
+    def scripted(self) -> Any:
+        return self.editor.activeEffect()
+
+    @property
+    def effect(self) -> Any:
+        return self.scripted.self()
+
+    @property
+    def ui(self) -> Any:
+        return self.effect.options.ui
+
+    @property
+    def status(self) -> str:
+        return self.ui.statusLabel.text
+
+    @property
+    def prompts(self) -> list[Any]:
+        return self.effect.correction.prompts
+
+    def draw(self, wanted: np.ndarray) -> None:
+        """Paint with another tool: the selected segment becomes this."""
+        from medseg.mrml.corrections import change_images
+
+        reference = self.scripted.referenceGeometryImage()
+        before = self.mask(self.editor.currentSegmentID())
+        added, removed = change_images(before, wanted, (0, 0, 0), reference)
+        self.scripted.saveStateForUndo()
+        for image, mode in ((removed, 2), (added, 1)):
+            if image is not None:
+                self.scripted.modifySelectedSegmentByLabelmap(image, mode)
+        self.settle()
+
+    def mask(self, segment: str = "Ball") -> np.ndarray:
+        from medseg.mrml.masks import segment_mask
+
+        return np.asarray(segment_mask(self.node, segment).mask.array > 0)
+
+    def ras(self, place: tuple[int, int, int]) -> list[float]:
+        return self.geometry.ijk_to_ras_points(np.array(place[::-1], float)).tolist()
+
+    def at(self, *places: tuple[int, int, int]) -> list[tuple[int, int]]:
+        """Show the slice of voxels, enlarged, and return where in the view they are."""
+        width, height = self.red.node.GetDimensions()[:2]
+        self.red.node.SetFieldOfView(FIELD_MM, FIELD_MM * height / width, 1.0)
+        self.red.show(self.ras(places[0]))
+        return [self.red.xyOf(self.ras(place)) for place in places]
+
+    def click(self, place: tuple[int, int, int] = MIDDLE, *, wait: bool = True) -> None:
+        self.red.click(*self.at(place))
+        if wait:
+            self.wait()
+
+    def wait(self) -> None:
+        self.application.processEventsUntil(lambda: not self.effect.correction.isRunning, 120)
+        self.settle()
+
+    def settle(self) -> None:
+        for _ in range(3):
+            self.application.processEvents()
+
+    def points(self, *, positive: bool = True) -> list[Any]:
+        """The points that are shown: their lists are not saved, and named after their sign."""
+        name = f"MedSeg {'positive' if positive else 'negative'} points"
+        node = self.slicer.mrmlScene.GetFirstNodeByName(name)
+        if node is None:
+            return []
+        found = []
+        for index in range(node.GetNumberOfControlPoints()):
+            place = [0.0, 0.0, 0.0]
+            node.GetNthControlPointPositionWorld(index, place)
+            found.append(place)
+        return found
+
+
+@pytest.fixture(scope="module")
+def the_resources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Bundled resources with one model that follows clicks, though nobody has trained it."""
+    folder = tmp_path_factory.mktemp("resources")
+    write_clicks_package(folder / "Models" / "any-structure")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def the_radiologist(application: SlicerApplication, repository: Path, the_resources: Path) -> Iterator[Radiologist]:
+    """One editor and one worker for all tests of this file."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MEDSEG_RESOURCES", str(the_resources))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield Radiologist(application, repository)
+        application.reset()
+
+
+@pytest.fixture
+def a_radiologist(application: SlicerApplication, the_radiologist: Radiologist) -> Iterator[Radiologist]:
+    """Someone with the effect chosen on an empty segment."""
+    application.closeScene()
+    the_radiologist.reopen()
+    yield the_radiologist
+    the_radiologist.editor.setActiveEffect(None)
+    application.closeScene()
+    application.processEvents()
+    assert application.takeSlotErrors() == []
+
+
+def test_a_click_draws_what_is_pointed_at_and_leaves_the_neighbour(a_radiologist: Radiologist) -> None:
+    neighbour = a_radiologist.mask("Neighbour")
+    a_radiologist.click()
+    found = a_radiologist.mask()
+    wanted = a_radiologist.ball & ~neighbour
+    assert 2 * (found & wanted).sum() / (found.sum() + wanted.sum()) > 0.9, a_radiologist.status
+    assert np.array_equal(a_radiologist.mask("Neighbour"), neighbour)
+    assert a_radiologist.status == ""
+    assert a_radiologist.ui.promptsLabel.text.startswith("1 prompt; the last one could change")
+    np.testing.assert_allclose(a_radiologist.points(), [a_radiologist.ras(MIDDLE)], atol=1.0)
+
+
+def test_a_model_follows_clicks_inside_and_outside(a_radiologist: Radiologist) -> None:
+    a_radiologist.begin(Tool="network", RegionMm=40)
+    a_radiologist.click()
+    assert a_radiologist.mask()[MIDDLE], a_radiologist.status
+    a_radiologist.scripted.setParameter("Positive", 0)
+    beside = (20, 24, 24)
+    a_radiologist.click(beside)
+    assert not a_radiologist.mask()[beside], a_radiologist.status
+    assert a_radiologist.mask()[MIDDLE]
+    assert len(a_radiologist.points(positive=False)) == 1
+    segment = a_radiologist.node.GetSegmentation().GetSegment("Ball")
+    from support.mrml import tag_of
+
+    assert tag_of(segment, "DICOM.SegmentAlgorithmType") == "SEMIAUTOMATIC"
+    assert tag_of(segment, "MedSeg.Model") == "any-structure"
+
+
+def test_undo_and_redo_are_those_of_the_editor_and_the_prompts_follow(a_radiologist: Radiologist) -> None:
+    a_radiologist.begin(Tool="network", RegionMm=30)
+    states = [a_radiologist.mask()]
+    for place in (MIDDLE, (20, 28, 20), (14, 20, 20)):
+        a_radiologist.click(place)
+        states.append(a_radiologist.mask())
+    for count in (2, 1, 0):
+        a_radiologist.editor.undo()
+        a_radiologist.settle()
+        assert np.array_equal(a_radiologist.mask(), states[count])
+        assert len(a_radiologist.prompts) == len(a_radiologist.points()) == count
+    for count in (1, 2):
+        a_radiologist.editor.redo()
+        a_radiologist.settle()
+        assert np.array_equal(a_radiologist.mask(), states[count])
+        assert len(a_radiologist.prompts) == count
+    a_radiologist.click((14, 20, 20))
+    assert np.array_equal(a_radiologist.mask(), states[3])
+    assert len(a_radiologist.prompts) == 3
+
+
+def test_a_point_that_is_deleted_or_moved_is_as_if_it_had_been_elsewhere(a_radiologist: Radiologist) -> None:
+    a_radiologist.begin(Tool="network", RegionMm=30)
+    places = [(12, 20, 20), MIDDLE, (26, 24, 24)]
+    for place in (places[0], places[2]):
+        a_radiologist.click(place)
+    without = a_radiologist.mask()
+    a_radiologist.editor.undo()
+    a_radiologist.editor.undo()
+    a_radiologist.settle()
+    for place in places:
+        a_radiologist.click(place)
+    node = a_radiologist.slicer.mrmlScene.GetFirstNodeByName("MedSeg positive points")
+    node.RemoveNthControlPoint(1)
+    a_radiologist.wait()
+    assert np.array_equal(a_radiologist.mask(), without)
+    assert len(a_radiologist.prompts) == 2
+    node.SetNthControlPointPositionWorld(0, *a_radiologist.ras((12, 22, 24)))
+    node.InvokeEvent(node.PointEndInteractionEvent)
+    a_radiologist.wait()
+    assert a_radiologist.mask()[12, 22, 24]
+    assert len(a_radiologist.prompts) == 2
+
+
+def test_scribbles_boxes_and_lassos_are_drawn_by_dragging(a_radiologist: Radiologist) -> None:
+    start, stop = a_radiologist.at((20, 14, 17), (20, 14, 26))
+    a_radiologist.red.press(start)
+    a_radiologist.red.move(stop)
+    assert len(a_radiologist.red.actors) == 1, "the line is shown while it is drawn"
+    a_radiologist.red.release(stop)
+    assert len(a_radiologist.red.actors) == 0
+    a_radiologist.wait()
+    assert [prompt.kind for prompt in a_radiologist.prompts] == ["scribble"], a_radiologist.status
+    assert a_radiologist.mask()[20, 14, 17:27].all()
+    a_radiologist.red.key("o")
+    assert a_radiologist.ui.boxButton.checked
+    a_radiologist.red.drag(*a_radiologist.at((20, 12, 16), (20, 26, 28)))
+    a_radiologist.wait()
+    assert a_radiologist.prompts[-1].kind == "box", a_radiologist.status
+    a_radiologist.red.key("l")
+    a_radiologist.red.key("n")
+    assert a_radiologist.ui.negativeButton.checked
+    corners = a_radiologist.at(*((20, j, i) for j, i in ((18, 18), (18, 22), (22, 22), (22, 18))))
+    a_radiologist.red.press(corners[0])
+    for corner in corners[1:]:
+        a_radiologist.red.move(corner)
+    a_radiologist.red.release(corners[-1])
+    a_radiologist.wait()
+    assert a_radiologist.prompts[-1].kind == "lasso", a_radiologist.status
+    assert not a_radiologist.mask()[20, 19:22, 19:22].any()
+
+
+def test_what_is_too_small_for_a_box_is_not_followed(a_radiologist: Radiologist) -> None:
+    a_radiologist.scripted.setParameter("Shape", "box")
+    a_radiologist.click(wait=False)
+    assert "Drag to draw" in a_radiologist.status
+    assert not a_radiologist.effect.correction.isRunning
+
+
+def test_control_turns_the_sign_around_for_one_press(a_radiologist: Radiologist) -> None:
+    a_radiologist.click()
+    a_radiologist.red.click(*a_radiologist.at((20, 24, 20)), control=True)
+    a_radiologist.wait()
+    assert [prompt.positive for prompt in a_radiologist.prompts] == [True, False]
+    assert a_radiologist.ui.positiveButton.checked
+
+
+def test_clicks_during_an_answer_are_followed_after_it(a_radiologist: Radiologist) -> None:
+    places = [MIDDLE, (20, 26, 20), (20, 20, 26)]
+    for place in places:
+        a_radiologist.click(place, wait=False)
+    assert a_radiologist.effect.correction.isRunning
+    a_radiologist.wait()
+    assert len(a_radiologist.prompts) == 3, a_radiologist.status
+    assert all(a_radiologist.mask()[place] for place in places)
+
+
+def test_a_segment_painted_meanwhile_is_not_overwritten(a_radiologist: Radiologist) -> None:
+    a_radiologist.click(wait=False)
+    painted = np.zeros(a_radiologist.geometry.shape, bool)
+    painted[2:5, 30:34, 30:34] = True
+    a_radiologist.draw(painted)
+    a_radiologist.wait()
+    assert np.array_equal(a_radiologist.mask(), painted)
+    assert "changed meanwhile" in a_radiologist.status
+    a_radiologist.click()
+    assert a_radiologist.mask()[MIDDLE], a_radiologist.status
+    assert a_radiologist.mask()[2:5, 30:34, 30:34].all(), "what was painted is the start now"
+    assert len(a_radiologist.prompts) == 1
+
+
+def test_other_segments_may_be_overwritten_when_the_user_wants_it(a_radiologist: Radiologist) -> None:
+    neighbour = a_radiologist.mask("Neighbour")
+    inside = tuple(int(n) for n in np.argwhere(a_radiologist.ball & neighbour)[0])
+    a_radiologist.click(inside)
+    assert "nothing may be changed" in a_radiologist.status
+    assert np.array_equal(a_radiologist.mask("Neighbour"), neighbour)
+    a_radiologist.ui.keepOthersCheckBox.click()
+    a_radiologist.click(inside)
+    assert a_radiologist.mask()[inside], a_radiologist.status
+    assert not a_radiologist.mask("Neighbour")[inside], "the editor is set to overwrite all"
+    a_radiologist.editor.undo()
+    a_radiologist.settle()
+    assert np.array_equal(a_radiologist.mask("Neighbour"), neighbour)
+
+
+def test_overlap_is_allowed_when_the_editor_says_so(a_radiologist: Radiologist) -> None:
+    neighbour = a_radiologist.mask("Neighbour")
+    inside = tuple(int(n) for n in np.argwhere(a_radiologist.ball & neighbour)[0])
+    node = a_radiologist.editor.mrmlSegmentEditorNode()
+    node.SetOverwriteMode(node.OverwriteNone)
+    a_radiologist.begin(KeepOthers=0)
+    a_radiologist.click(inside)
+    assert a_radiologist.mask()[inside], a_radiologist.status
+    assert np.array_equal(a_radiologist.mask("Neighbour"), neighbour)
+
+
+def test_the_editable_area_is_kept(a_radiologist: Radiologist) -> None:
+    node = a_radiologist.editor.mrmlSegmentEditorNode()
+    node.SourceVolumeIntensityMaskOn()
+    node.SetSourceVolumeIntensityMaskRange(80.0, 200.0)
+    a_radiologist.begin(Tool="network", RegionMm=40)
+    a_radiologist.click()
+    image = a_radiologist.slicer.util.arrayFromVolume(a_radiologist.volume)
+    assert a_radiologist.mask().any(), a_radiologist.status
+    assert image[a_radiologist.mask()].min() >= 80
+
+
+def test_a_click_outside_of_the_volume_says_so(a_radiologist: Radiologist) -> None:
+    world = np.array([[900.0, 0, 0]])
+    a_radiologist.effect.addPrompt("point", world)
+    a_radiologist.wait()
+    assert "outside of the volume" in a_radiologist.status
+    a_radiologist.click()
+    assert a_radiologist.status == ""
+    assert len(a_radiologist.prompts) == 1
+
+
+def test_another_volume_begins_anew_from_the_segment_as_it_is(a_radiologist: Radiologist) -> None:
+    a_radiologist.click()
+    before = a_radiologist.mask()
+    other = a_radiologist.slicer.util.addVolumeFromArray(np.zeros(a_radiologist.geometry.shape, np.int16))
+    other.CopyOrientation(a_radiologist.volume)
+    a_radiologist.editor.setSourceVolumeNode(other)
+    a_radiologist.settle()
+    assert np.array_equal(a_radiologist.mask(), before)
+    a_radiologist.click((20, 36, 36))
+    assert a_radiologist.mask()[20, 36, 36], a_radiologist.status
+    assert len(a_radiologist.prompts) == 1
+
+
+def test_a_worker_that_ended_between_two_clicks_is_not_noticed(a_radiologist: Radiologist) -> None:
+    from MedSegLib.workerAccess import sharedWorker
+
+    a_radiologist.click()
+    sharedWorker().readyClient().stop()
+    a_radiologist.click((20, 28, 20))
+    assert len(a_radiologist.prompts) == 2, a_radiologist.status
+    assert a_radiologist.mask()[20, 28, 20]
+
+
+def test_a_reopened_scene_goes_on_where_it_was(a_radiologist: Radiologist, tmp_path: Path) -> None:
+    from medseg.mrml.corrections import save_log, saved_log
+
+    places = [MIDDLE, (20, 28, 20)]
+    states = [a_radiologist.mask()]
+    for place in places:
+        a_radiologist.click(place)
+        states.append(a_radiologist.mask())
+    text = saved_log(a_radiologist.node, "Ball")
+    a_radiologist.application.closeScene()
+    a_radiologist.reopen()
+    a_radiologist.draw(states[2])
+    save_log(a_radiologist.node, "Ball", text)
+    a_radiologist.editor.setActiveEffect(None)
+    a_radiologist.begin()
+    a_radiologist.settle()
+    assert len(a_radiologist.prompts) == len(a_radiologist.points()) == 2
+    node = a_radiologist.slicer.mrmlScene.GetFirstNodeByName("MedSeg positive points")
+    node.RemoveNthControlPoint(1)
+    a_radiologist.wait()
+    assert np.array_equal(a_radiologist.mask(), states[1])
+    shutil.rmtree(tmp_path, ignore_errors=True)
+
+
+def test_forgetting_the_prompts_keeps_the_segment(a_radiologist: Radiologist) -> None:
+    a_radiologist.click()
+    before = a_radiologist.mask()
+    a_radiologist.ui.startAnewButton.click()
+    assert a_radiologist.prompts == a_radiologist.points() == []
+    assert np.array_equal(a_radiologist.mask(), before)
+
+
+def test_without_a_volume_a_click_says_what_to_do(a_radiologist: Radiologist) -> None:
+    a_radiologist.editor.setSourceVolumeNode(None)
+    a_radiologist.effect.addPrompt("point", np.array([[0.0, 0, 0]]))
+    assert "no volume" in a_radiologist.status
+
+
+def test_leaving_the_effect_takes_points_and_box_out_of_the_scene(a_radiologist: Radiologist) -> None:
+    a_radiologist.click()
+    scene = a_radiologist.slicer.mrmlScene
+    assert scene.GetFirstNodeByName("MedSeg region") is not None
+    assert scene.GetFirstNodeByName("MedSeg region").GetSaveWithScene() == 0
+    a_radiologist.editor.setActiveEffect(None)
+    for name in ("MedSeg region", "MedSeg positive points"):
+        assert scene.GetFirstNodeByName(name) is None
+
+
+def test_the_modules_own_test_passes(a_radiologist: Radiologist, application: SlicerApplication) -> None:
+    import sys
+
+    module = sys.modules["SegmentEditorMedSeg"]
+    module.SegmentEditorMedSegTest().runTest()
