@@ -22,6 +22,8 @@ _POLL_MILLISECONDS = 10
 """An answer takes a few tenths of a second: the panel's slower look would be felt."""
 
 _KEYS = {"p": "positive", "n": "negative", "c": POINTING, "o": BOX, "l": LASSO}
+_CURSOR_TIP = 8
+"""Pixel of the cursor's pictures, from the left and the top, that points."""
 _OBLIQUE = 0.02
 """A view is oblique when its plane is turned by more than this, as a sine."""
 
@@ -47,6 +49,7 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
         self._observations: list[tuple[Any, int]] = []
         self._observed: Any = None
         self._lookTimer: Any = None
+        self._cursors: dict[str, bool] = {}
 
     def clone(self) -> Any:
         """Slicer: return a new scripted effect of this kind."""
@@ -110,6 +113,7 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
         self._lookTimer.setSingleShot(True)
         self._lookTimer.setInterval(0)
         self._lookTimer.connect("timeout()", self._onLook)
+        self._cursors = {}
         self._installShortcuts()
         self._observe(self.scriptedEffect.parameterSetNode(), vtk.vtkCommand.ModifiedEvent)
         self._followSegmentation()
@@ -175,11 +179,23 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
 
     # --- the mouse and the keys
 
+    def createCursor(self, _widget: Any) -> Any:
+        """Slicer: return the cursor over a view: a cross with a plus or a minus."""
+        return _cursor(self.options is None or self.options.isPositive)
+
+    def _showCursor(self, viewWidget: Any, positive: bool) -> None:
+        """Show at the cursor of a view whether a press adds or removes."""
+        name = viewWidget.mrmlSliceNode().GetName()
+        if self._cursors.get(name) != positive:
+            self._cursors[name] = positive
+            viewWidget.sliceView().setViewCursor(_cursor(positive))
+
     def processInteractionEvents(self, callerInteractor: Any, eventId: int, viewWidget: Any) -> bool:
         """Slicer: something happened in a view; return whether nobody else is to see it."""
         if self.correction is None or viewWidget.className() != "qMRMLSliceWidget":
             return False
         place = tuple(int(number) for number in callerInteractor.GetEventPosition()[:2])
+        self._showCursor(viewWidget, self._isPositiveNow(callerInteractor))
         if eventId in (vtk.vtkCommand.LeftButtonPressEvent, vtk.vtkCommand.LeftButtonDoubleClickEvent):
             return self._press(callerInteractor, viewWidget, place)
         if self._stroke is not None and viewWidget is self._strokeView:
@@ -200,9 +216,12 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
             return False
         if self.scriptedEffect.confirmCurrentSegmentVisible() != self.scriptedEffect.ConfirmedWithoutDialog:
             return True
-        positive = self.options.isPositive != bool(interactor.GetControlKey())
-        self._stroke, self._strokeView = Stroke(self.options.shape, positive, [place]), viewWidget
+        self._stroke = Stroke(self.options.shape, self._isPositiveNow(interactor), [place])
+        self._strokeView = viewWidget
         return True
+
+    def _isPositiveNow(self, interactor: Any) -> bool:
+        return bool(self.options.isPositive != bool(interactor.GetControlKey()))
 
     def _release(self, viewWidget: Any, place: tuple[int, int]) -> None:
         stroke = self._stroke
@@ -399,3 +418,8 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
         return _("{prompts}; the last one could change {sizes} mm, and took {seconds:.1f} s.").format(
             prompts=text, sizes=sizes, seconds=correction.lastSeconds
         )
+
+
+def _cursor(positive: bool) -> Any:
+    picture = Path(__file__).with_name("cursorAdd.png" if positive else "cursorRemove.png")
+    return qt.QCursor(qt.QPixmap(str(picture)), _CURSOR_TIP, _CURSOR_TIP)

@@ -287,6 +287,23 @@ def test_control_turns_the_sign_around_for_one_press(a_radiologist: Radiologist)
     assert a_radiologist.ui.positiveButton.checked
 
 
+def test_the_cursor_tells_what_a_press_does(a_radiologist: Radiologist) -> None:
+    places = a_radiologist.at(MIDDLE, (20, 24, 20))
+    view = a_radiologist.red.widget.sliceView()
+
+    def shown() -> bytes:
+        return bytes(view.cursor().pixmap().toImage().constBits())
+
+    a_radiologist.red.move(places[0])
+    adding = shown()
+    a_radiologist.red.move(places[1], control=True)
+    removing = shown()
+    assert removing != adding
+    a_radiologist.red.key("n")
+    a_radiologist.red.move(places[0])
+    assert shown() == removing
+
+
 def test_clicks_during_an_answer_are_followed_after_it(a_radiologist: Radiologist) -> None:
     places = [MIDDLE, (20, 26, 20), (20, 20, 26)]
     for place in places:
