@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import typer
 
 bench = typer.Typer(
-    no_args_is_help=True, help="Measure: the claims of the papers behind MedSeg, and registration against its rivals."
+    no_args_is_help=True,
+    help="Measure: the claims of the papers behind MedSeg, registration and clicks against their rivals.",
 )
 
 DataOption = Annotated[
@@ -105,6 +106,74 @@ def registration(
             threads=threads,
             records=records,
             progress=bar.start("registration"),
+        )
+    _publish(report.markdown(), output)
+
+
+@bench.command()
+def interaction(
+    *,
+    data: DataOption = None,
+    models: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            help="A model that follows clicks, name or folder; may be repeated (default: MedSeg's).",
+            show_default=False,
+        ),
+    ] = None,
+    recipe: Annotated[
+        Path | None,
+        typer.Option(
+            help="The recipe that says which scans it was not trained on (default: any-structure.)", show_default=False
+        ),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="One structure a table, three clicks; says nothing about accuracy.")
+    ] = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="A table, or a part of a scan's or structure's name; may be repeated.", show_default=False),
+    ] = None,
+    methods: Annotated[
+        list[str] | None,
+        typer.Option("--method", help="A method; may be repeated (default: all).", show_default=False),
+    ] = None,
+    most: Annotated[int, typer.Option(min=1, help="Structures of each table.")] = 12,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the networks on a processor.")] = 2,
+    device: Annotated[str, typer.Option(help="Of the networks: auto, cpu, cuda or cuda:N.")] = "cpu",
+    records: Annotated[
+        Path | None,
+        typer.Option(
+            help="Keep every session in this file (a line of JSON each), and go on from those in it.",
+            show_default=False,
+        ),
+    ] = None,
+    output: OutputOption = None,
+) -> None:
+    """Let a simulated user correct unseen structures with networks of clicks, a random walker and grow-cut.
+
+    Prints the Dice after 1, 3, 5 and 10 clicks from nothing and from a bad mask, the clicks to a Dice, and the seconds.
+    """
+    from medseg.cli.cases import check_writable
+    from medseg.cli.console import Bar, remarks
+
+    runner = _benchmarks("interaction.runner")
+    check_writable([path for path in (output, records) if path is not None])
+    folder = _data_folder(data)
+    with Bar(remarks()) as bar:
+        report = runner.run(
+            data=folder,
+            models=models or (),
+            recipe=recipe,
+            quick=quick,
+            only=only or (),
+            methods=methods or (),
+            most=most,
+            threads=threads,
+            device=device,
+            records=records,
+            progress=bar.start("interaction"),
         )
     _publish(report.markdown(), output)
 

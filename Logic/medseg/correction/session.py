@@ -6,6 +6,7 @@ region, what was pointed at is as it was said, and voxels that must not change d
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -34,7 +35,7 @@ class Tool(Protocol):
         """What it remembers of its proposals, never changed afterwards; small, since one is kept for each prompt."""
 
     def restore(self, state: Any) -> None:
-        """Be again as it was when :attr:`state` was this."""
+        """Be again as it was when :attr:`state` was this; ``None``: as when it was made."""
 
     def propose(self, mask: np.ndarray, marks: Sequence[Mark]) -> tuple[Region, np.ndarray]:
         """Return where the segment may change after the last mark, and what it is to be there.
@@ -53,14 +54,28 @@ class Tool(Protocol):
         """
 
 
-@dataclass(frozen=True, eq=False)
+KEPT_STATES = 32
+"""So many prompts back the tool is exactly as it was; before that it begins anew from the segment, which is exact."""
+
+
+@dataclass(eq=False)
 class _Step:
     """A prompt that was followed, and what it takes to take it back."""
 
     prompt: Prompt
     region: Region
-    before: np.ndarray
+    before: bytes
     state: Any
+
+    @classmethod
+    def of(cls, prompt: Prompt, region: Region, before: np.ndarray, state: Any) -> _Step:
+        """Return the step from what was in the region, bool; a mask takes a hundredth of its voxels when packed."""
+        return cls(prompt, region, zlib.compress(np.packbits(before).tobytes(), 1), state)
+
+    def part(self) -> np.ndarray:
+        """Return what was in the region."""
+        bits = np.frombuffer(zlib.decompress(self.before), np.uint8)
+        return np.unpackbits(bits, count=int(np.prod(self.region.shape))).reshape(self.region.shape).astype(bool)
 
 
 class Corrector:
@@ -139,7 +154,9 @@ class Corrector:
         # Most tools need not say it.
         said = marks if getattr(self._tool, "marks_bind", True) else ()
         after = merged(self._mask, found, region, said, self._allowed)
-        self._steps.append(_Step(prompt, region, np.packbits(before), state))
+        self._steps.append(_Step.of(prompt, region, before, state))
+        if len(self._steps) > KEPT_STATES:
+            self._steps[-KEPT_STATES - 1].state = None
         self._marks = marks
         self._mask[region.slices] = after
         return region
@@ -161,8 +178,7 @@ class Corrector:
         """
         step = self._steps.pop()
         self._marks = self._marks[:-1]
-        count = int(np.prod(step.region.shape))
-        self._mask[step.region.slices] = np.unpackbits(step.before, count=count).reshape(step.region.shape)
+        self._mask[step.region.slices] = step.part()
         self._tool.restore(step.state)
         return step.region
 

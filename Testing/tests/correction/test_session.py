@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from medseg.correction.prompts import Prompt
 from medseg.correction.region import Mark, Region
-from medseg.correction.session import Corrector
+from medseg.correction.session import KEPT_STATES, Corrector
 from medseg.errors import InputError
 from medseg.volumes import Geometry, Volume
 
@@ -118,3 +118,33 @@ def test_a_prompt_where_nothing_may_be_changed_is_refused() -> None:
 def test_a_segment_of_another_grid_is_refused() -> None:
     with pytest.raises(InputError, match="another grid"):
         Corrector(Noise(), VOLUME, np.zeros((3, 3, 3), bool))
+
+
+def test_many_prompts_take_little_memory_and_all_can_be_taken_back() -> None:
+    class Heavy(Noise):
+        """Its state is large, as a network's answers are."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.state = None
+            self.asked = 0
+
+        def restore(self, state: object) -> None:
+            self.state = state
+
+        def propose(self, mask: np.ndarray, marks: Sequence[Mark]) -> tuple[Region, np.ndarray]:
+            del mask
+            self.asked += 1
+            self.state = np.zeros(1000)
+            region = Region.around(marks[-1].voxels, GRID, 6.0)
+            return region, np.random.default_rng(self.asked).random(region.shape) > 0.5
+
+    work = Corrector(Heavy(), VOLUME, a_start(0))
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        place = [int(rng.integers(size)) for size in GRID.size]
+        work.add(Prompt("point", GRID.ijk_to_ras_points(np.array(place, float)), bool(rng.integers(2))))
+    assert sum(step.state is not None for step in work._steps) == KEPT_STATES
+    for _ in range(200):
+        work.undo()
+    assert np.array_equal(work.mask, a_start(0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,6 @@ from support.correction import write_clicks_package
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from slicer_app import SlicerApplication
 
@@ -126,6 +126,18 @@ class Radiologist:
     def settle(self) -> None:
         for _ in range(3):
             self.application.processEvents()
+
+    def memory_mb(self) -> tuple[float, float]:
+        """What this process and the computing one have of the memory at the moment."""
+        import os
+
+        from MedSegLib.workerAccess import sharedWorker
+
+        health = sharedWorker().readyClient()._running().request("GET", "/health").checked()
+        return tuple(
+            int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+            for pid in (os.getpid(), health["compute"]["pid"])
+        )
 
     def points(self, *, positive: bool = True) -> list[Any]:
         """The points that are shown: their lists are not saved, and named after their sign."""
@@ -451,3 +463,32 @@ def test_the_modules_own_test_passes(a_radiologist: Radiologist, application: Sl
 
     module = sys.modules["SegmentEditorMedSeg"]
     module.SegmentEditorMedSegTest().runTest()
+
+
+@pytest.mark.parametrize("count", [30, pytest.param(200, marks=pytest.mark.slow)])
+def test_many_random_prompts_leave_memory_flat_and_the_neighbour_as_it_was(
+    a_radiologist: Radiologist, count: int
+) -> None:
+    from medseg.correction.prompts import KINDS
+
+    a_radiologist.begin(Tool="network", RegionMm=30)
+    rng, neighbour = np.random.default_rng(count), a_radiologist.mask("Neighbour")
+    places = {"point": 1, "scribble": 4, "box": 2, "lasso": 5}
+    memory, followed = [], 0
+    for number in range(count):
+        kind, k = KINDS[rng.integers(len(KINDS))], int(rng.integers(2, SIZE - 2))
+        voxels = np.stack([rng.integers(2, SIZE - 2, places[kind]), rng.integers(2, SIZE - 2, places[kind])], 1)
+        world = a_radiologist.geometry.ijk_to_ras_points(
+            np.column_stack([voxels, np.full(len(voxels), k)]).astype(float)
+        )
+        a_radiologist.effect.addPrompt(kind, world, bool(rng.integers(2)))
+        a_radiologist.wait()
+        assert a_radiologist.status == "" or "nothing may be changed" in a_radiologist.status, (kind, world)
+        followed += a_radiologist.status == ""
+        if number in (count // 3, count - 1):
+            memory.append(a_radiologist.memory_mb())
+    assert followed > count / 2
+    assert len(a_radiologist.prompts) == followed
+    assert np.array_equal(a_radiologist.mask("Neighbour"), neighbour)
+    for before, after in zip(*memory, strict=True):
+        assert after < before + 60, f"from {before:.0f} to {after:.0f} MB"
