@@ -83,7 +83,7 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
         """Slicer: make the options, once."""
         from SegmentEditorMedSegLib.effectOptions import EffectOptions
 
-        self.options = EffectOptions(self.scriptedEffect, self._onStartAnew)
+        self.options = EffectOptions(self.scriptedEffect, self._onTakeBack, self._onStartAnew)
         self.scriptedEffect.addOptionsWidget(self.options.widget)
         self._showState()
 
@@ -344,6 +344,11 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
     def _onPointRemoved(self, number: int) -> None:
         self._attempt(lambda: self.correction.removeAt(number, self.options.settings()))
 
+    def _onTakeBack(self) -> None:
+        # Unlike the editor's undo it goes back to the first prompt, however many there are.
+        if self.correction is not None and self.correction.prompts:
+            self._onPointRemoved(len(self.correction.prompts) - 1)
+
     def _onStartAnew(self) -> None:
         if self.correction is not None:
             self.correction.startAnew()
@@ -392,7 +397,8 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
             return
         prompts = [] if correction is None else correction.promptsInWorld()
         self.options.ui.promptsLabel.text = self._stateText(len(prompts))
-        self.options.ui.startAnewButton.enabled = bool(prompts) and not correction.isRunning
+        for button in (self.options.ui.takeBackButton, self.options.ui.startAnewButton):
+            button.enabled = bool(prompts) and not correction.isRunning
         if correction is not None and self._display is not None and not correction.isRunning:
             self._display.show(prompts)
             if correction.geometry is not None:

@@ -33,11 +33,11 @@ class EffectOptions:
     ----------
     effect
         The scripted effect.
-    onStartAnew
-        Called when the user wants the prompts to be forgotten.
+    onTakeBack, onStartAnew
+        Called when the user wants the last prompt to be taken back, and all to be forgotten.
     """
 
-    def __init__(self, effect: Any, onStartAnew: Callable[[], None]) -> None:
+    def __init__(self, effect: Any, onTakeBack: Callable[[], None], onStartAnew: Callable[[], None]) -> None:
         from medseg.correction.pipeline import TOOLS
 
         self._effect = effect
@@ -54,7 +54,8 @@ class EffectOptions:
         self.ui.keepOthersCheckBox.connect("toggled(bool)", self._onChanged)
         self.ui.toolComboBox.connect("currentIndexChanged(int)", self._onChanged)
         self.ui.regionSpinBox.connect("valueChanged(double)", self._onChanged)
-        self._onStartAnew = onStartAnew
+        self._onTakeBack, self._onStartAnew = onTakeBack, onStartAnew
+        self.ui.takeBackButton.connect("clicked(bool)", self._onTakeBackClicked)
         self.ui.startAnewButton.connect("clicked(bool)", self._onStartAnewClicked)
 
     def setDefaults(self) -> None:
@@ -119,6 +120,9 @@ class EffectOptions:
             ("KeepOthers", 1 if self.ui.keepOthersCheckBox.checked else 0),
         ):
             self._effect.setParameter(name, value)
+
+    def _onTakeBackClicked(self, _checked: bool = False) -> None:
+        self._onTakeBack()
 
     def _onStartAnewClicked(self, _checked: bool = False) -> None:
         self._onStartAnew()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from medseg.correction.region import Region
     from medseg.volumes import Geometry
 
-NEAR_PIXELS = 8
+NEAR_PIXELS = 5
 """A press that is no farther from a point than this is meant for the point."""
 _STILL_MM = 1e-3
 _GLYPH_PERCENT, _TEXT_PERCENT = 1.5, 0.0

@@ -9,6 +9,7 @@ import pytest
 
 from slicer_app import SlicerApplication
 from support.packages import bright_blob_case, write_bright_blob_package
+from support.radiologist import a_radiologist, clicks_resources, the_radiologist  # noqa: F401 - fixtures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -2,185 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import sys
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from support.correction import write_clicks_package
+from support.mrml import tag_of
+from support.radiologist import MIDDLE, SIZE, Radiologist
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from slicer_app import SlicerApplication
-
-SIZE, RADIUS = 40, 9
-FIELD_MM = 80.0
-MIDDLE = (20, 20, 20)
-
-
-class Radiologist:
-    """What someone in front of the Segment Editor does and sees; clicks are at voxels (k, j, i)."""
-
-    def __init__(self, application: SlicerApplication, repository: Path) -> None:
-        import slicer
-
-        self.application, self.slicer = application, slicer
-        application.openMainWindow()
-        for name in ("MedSeg", "SegmentEditorMedSeg"):
-            application.loadModule(repository / "MedSegExtension" / name / f"{name}.py")
-        self.editor = slicer.util.getModuleWidget("SegmentEditor").editor
-        self.red = application.sliceView("Red")
-        self.reopen()
-
-    def reopen(self) -> None:
-        """Begin with a bright ball, an empty segment for it, and a neighbour that touches it."""
-        from medseg.mrml import volume_to_node
-        from medseg.volumes import Geometry, Volume
-
-        self.geometry = Geometry.from_spacing((SIZE,) * 3, (1.0, 1.0, 1.5))
-        k, j, i = np.indices(self.geometry.shape) - SIZE // 2
-        self.ball = k**2 + j**2 + i**2 <= RADIUS**2
-        noise = np.random.default_rng(0).normal(0, 5, self.geometry.shape)
-        image = Volume((100.0 * self.ball + noise).astype(np.float32), self.geometry)
-        self.volume = volume_to_node(image, self.slicer.mrmlScene, "ball")
-        self.node = self.slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "segments")
-        self.node.CreateDefaultDisplayNodes()
-        self.node.SetReferenceImageGeometryParameterFromVolumeNode(self.volume)
-        for name in ("Ball", "Neighbour"):
-            self.node.GetSegmentation().AddEmptySegment(name, name)
-        self.editor.setSegmentationNode(self.node)
-        self.editor.setSourceVolumeNode(self.volume)
-        neighbour = np.zeros(self.geometry.shape, bool)
-        neighbour[:, :, : SIZE // 2 - RADIUS + 3] = True
-        self.begin("Neighbour")
-        self.draw(neighbour)
-        self.begin()
-
-    def begin(self, segment: str = "Ball", **parameters: Any) -> None:
-        """Select a segment and choose the effect."""
-        self.editor.setCurrentSegmentID(segment)
-        self.editor.setActiveEffectByName("MedSeg")
-        for name, value in {"Tool": "threshold", **parameters}.items():
-            self.scripted.setParameter(name, value)
-
-    @property
-    def scripted(self) -> Any:
-        return self.editor.activeEffect()
-
-    @property
-    def effect(self) -> Any:
-        return self.scripted.self()
-
-    @property
-    def ui(self) -> Any:
-        return self.effect.options.ui
-
-    @property
-    def status(self) -> str:
-        return self.ui.statusLabel.text
-
-    @property
-    def prompts(self) -> list[Any]:
-        return self.effect.correction.prompts
-
-    def draw(self, wanted: np.ndarray) -> None:
-        """Paint with another tool: the selected segment becomes this."""
-        from medseg.mrml.corrections import change_images
-
-        reference = self.scripted.referenceGeometryImage()
-        before = self.mask(self.editor.currentSegmentID())
-        added, removed = change_images(before, wanted, (0, 0, 0), reference)
-        self.scripted.saveStateForUndo()
-        for image, mode in ((removed, 2), (added, 1)):
-            if image is not None:
-                self.scripted.modifySelectedSegmentByLabelmap(image, mode)
-        self.settle()
-
-    def mask(self, segment: str = "Ball") -> np.ndarray:
-        from medseg.mrml.masks import segment_mask
-
-        return np.asarray(segment_mask(self.node, segment).mask.array > 0)
-
-    def ras(self, place: tuple[int, int, int]) -> list[float]:
-        return self.geometry.ijk_to_ras_points(np.array(place[::-1], float)).tolist()
-
-    def at(self, *places: tuple[int, int, int]) -> list[tuple[int, int]]:
-        """Show the slice of voxels, enlarged, and return where in the view they are."""
-        width, height = self.red.node.GetDimensions()[:2]
-        self.red.node.SetFieldOfView(FIELD_MM, FIELD_MM * height / width, 1.0)
-        self.red.show(self.ras(places[0]))
-        return [self.red.xyOf(self.ras(place)) for place in places]
-
-    def click(self, place: tuple[int, int, int] = MIDDLE, *, wait: bool = True) -> None:
-        self.red.click(*self.at(place))
-        if wait:
-            self.wait()
-
-    def wait(self) -> None:
-        self.application.processEventsUntil(lambda: not self.effect.correction.isRunning, 120)
-        self.settle()
-
-    def settle(self) -> None:
-        for _ in range(3):
-            self.application.processEvents()
-
-    def memory_mb(self) -> tuple[float, float]:
-        """What this process and the computing one have of the memory at the moment."""
-        import os
-
-        from MedSegLib.workerAccess import sharedWorker
-
-        health = sharedWorker().readyClient()._running().request("GET", "/health").checked()
-        return tuple(
-            int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
-            for pid in (os.getpid(), health["compute"]["pid"])
-        )
-
-    def points(self, *, positive: bool = True) -> list[Any]:
-        """The points that are shown: their lists are not saved, and named after their sign."""
-        name = f"MedSeg {'positive' if positive else 'negative'} points"
-        node = self.slicer.mrmlScene.GetFirstNodeByName(name)
-        if node is None:
-            return []
-        found = []
-        for index in range(node.GetNumberOfControlPoints()):
-            place = [0.0, 0.0, 0.0]
-            node.GetNthControlPointPositionWorld(index, place)
-            found.append(place)
-        return found
-
-
-@pytest.fixture(scope="module")
-def the_resources(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Bundled resources with one model that follows clicks, though nobody has trained it."""
-    folder = tmp_path_factory.mktemp("resources")
-    write_clicks_package(folder / "Models" / "any-structure")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def the_radiologist(application: SlicerApplication, repository: Path, the_resources: Path) -> Iterator[Radiologist]:
-    """One editor and one worker for all tests of this file."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MEDSEG_RESOURCES", str(the_resources))
-        patch.setenv("OMP_NUM_THREADS", "1")
-        yield Radiologist(application, repository)
-        application.reset()
-
-
-@pytest.fixture
-def a_radiologist(application: SlicerApplication, the_radiologist: Radiologist) -> Iterator[Radiologist]:
-    """Someone with the effect chosen on an empty segment."""
-    application.closeScene()
-    the_radiologist.reopen()
-    yield the_radiologist
-    the_radiologist.editor.setActiveEffect(None)
-    application.closeScene()
-    application.processEvents()
-    assert application.takeSlotErrors() == []
 
 
 def test_a_click_draws_what_is_pointed_at_and_leaves_the_neighbour(a_radiologist: Radiologist) -> None:
@@ -206,8 +38,6 @@ def test_a_model_follows_clicks_inside_and_outside(a_radiologist: Radiologist) -
     assert a_radiologist.mask()[MIDDLE]
     assert len(a_radiologist.points(positive=False)) == 1
     segment = a_radiologist.node.GetSegmentation().GetSegment("Ball")
-    from support.mrml import tag_of
-
     assert tag_of(segment, "DICOM.SegmentAlgorithmType") == "SEMIAUTOMATIC"
     assert tag_of(segment, "MedSeg.Model") == "any-structure"
 
@@ -410,7 +240,7 @@ def test_a_worker_that_ended_between_two_clicks_is_not_noticed(a_radiologist: Ra
     assert a_radiologist.mask()[20, 28, 20]
 
 
-def test_a_reopened_scene_goes_on_where_it_was(a_radiologist: Radiologist, tmp_path: Path) -> None:
+def test_a_reopened_scene_goes_on_where_it_was(a_radiologist: Radiologist) -> None:
     from medseg.mrml.corrections import save_log, saved_log
 
     places = [MIDDLE, (20, 28, 20)]
@@ -431,7 +261,18 @@ def test_a_reopened_scene_goes_on_where_it_was(a_radiologist: Radiologist, tmp_p
     node.RemoveNthControlPoint(1)
     a_radiologist.wait()
     assert np.array_equal(a_radiologist.mask(), states[1])
-    shutil.rmtree(tmp_path, ignore_errors=True)
+
+
+def test_prompts_are_taken_back_to_the_first_however_many_there_are(a_radiologist: Radiologist) -> None:
+    a_radiologist.begin(Tool="network", RegionMm=20)
+    for number in range(14):
+        a_radiologist.click((20, 8 + 5 * (number % 5), 20 + 5 * (number // 5)))
+    for left in range(13, -1, -1):
+        a_radiologist.ui.takeBackButton.click()
+        a_radiologist.wait()
+        assert len(a_radiologist.prompts) == left, "the editor itself goes back nine steps"
+    assert not a_radiologist.mask().any()
+    assert not a_radiologist.ui.takeBackButton.enabled
 
 
 def test_forgetting_the_prompts_keeps_the_segment(a_radiologist: Radiologist) -> None:
@@ -459,8 +300,6 @@ def test_leaving_the_effect_takes_points_and_box_out_of_the_scene(a_radiologist:
 
 
 def test_the_modules_own_test_passes(a_radiologist: Radiologist, application: SlicerApplication) -> None:
-    import sys
-
     module = sys.modules["SegmentEditorMedSeg"]
     module.SegmentEditorMedSegTest().runTest()
 
