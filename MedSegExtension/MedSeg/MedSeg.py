@@ -30,10 +30,10 @@ from MedSegLib.panel import Panel
 from MedSegLib.parameterNode import Device, MedSegParameterNode, TransferMethod
 from MedSegLib.registrationChoices import RegistrationMethod
 from MedSegLib.registrationRun import RegistrationRequest
-from MedSegLib.sampleData import registerSampleData, showSample
+from MedSegLib.sampleData import registerSampleData
 from MedSegLib.scripting import outcomeOf
 from MedSegLib.segmentationRun import Outcome, RunRequest
-from MedSegLib.selfTest import TRAINED_NAME, dice, threeBlocks, turnedHeart, writeTrainingSet
+from MedSegLib.selfTest import TRAINED_NAME, dice, drawBlocks, drawLabels, loadHeart, turnedHeart, writeTrainingSet
 
 
 class MedSeg(ScriptedLoadableModule):
@@ -88,6 +88,7 @@ class MedSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         parts = [panel]
         for name, place in (
             ("ThinSlices", places.thinSlicesCollapsibleButton),
+            ("Correct", places.correctTab),
             ("Register", places.registerTab),
             ("Analyse", places.analyseTab),
             ("Models", places.modelsTab),
@@ -279,7 +280,7 @@ class MedSegTest(ScriptedLoadableModuleTest):
         slicer.mrmlScene.Clear()
 
     def test_AVolumeBecomesASegmentation(self) -> None:
-        volumeNode, truth = self._loadHeart()
+        volumeNode, truth = loadHeart()
         parameters = self._choose(volumeNode, show3D=True)
         self._press("Segment")
         outcome = self._finished()
@@ -311,7 +312,7 @@ class MedSegTest(ScriptedLoadableModuleTest):
         self.assertEqual(outcome.tableNode.GetNumberOfRows(), len(package.labels))
 
     def test_ARunIsCancelled(self) -> None:
-        self._choose(self._loadHeart(large=True)[0])
+        self._choose(loadHeart(large=True)[0])
         self._press("Segment")
         self._waitUntilRunning()
         self._press("Cancel")
@@ -322,7 +323,7 @@ class MedSegTest(ScriptedLoadableModuleTest):
         self.assertTrue(self.widget.ui.segmentButton.enabled)
 
     def test_TheSceneIsClosedDuringARun(self) -> None:
-        self._choose(self._loadHeart(large=True)[0])
+        self._choose(loadHeart(large=True)[0])
         self._press("Segment")
         self._waitUntilRunning()
         slicer.mrmlScene.Clear()
@@ -331,23 +332,33 @@ class MedSegTest(ScriptedLoadableModuleTest):
         self.assertEqual(slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode"), 0)
 
         self.widget.initializeParameterNode()
-        self._choose(self._loadHeart()[0])
+        self._choose(loadHeart()[0])
         self._press("Segment")
         self.assertEqual(self._finished().state, "done", self._explain())
 
     def test_ASegmentIsSplitIntoInstances(self) -> None:
-        from medseg.mrml import volume_to_node
-
-        blocks = threeBlocks()
-        volumeNode = volume_to_node(blocks.with_array(blocks.array * 100), slicer.mrmlScene, "blocks")
-        segmentationNode = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "blocks")
-        segmentationNode.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
-        self._draw(segmentationNode, blocks)
+        segmentationNode = drawBlocks()
         self.widget.ui.splitSegmentationSelector.setCurrentNode(segmentationNode)
         self._pressButton(self.widget.ui.splitButton)
         outcome = self._outcomeOf(self.panel.split)
         self.assertEqual(outcome.state, "done", outcome.sentence)
         self.assertEqual(outcome.segmentationNode.GetSegmentation().GetNumberOfSegments(), 3)
+
+    def test_ACorrectedCaseIsAddedToATrainingFolder(self) -> None:
+        from medseg.labels import read_labels
+
+        ui, before = self.widget.ui, self.widget.ui.caseFolderPathLineEdit.currentPath
+        with tempfile.TemporaryDirectory(prefix="MedSeg-") as name:
+            try:
+                ui.correctSegmentationSelector.setCurrentNode(drawBlocks())
+                self.assertTrue(ui.correctButton.enabled, ui.correctButton.toolTip)
+                ui.caseFolderPathLineEdit.currentPath = name
+                self._pressButton(ui.addCaseButton)
+                isAdded = waitUntil(lambda: not self.panel.cases.isAdding, 60.0)
+                self.assertTrue(isAdded and (Path(name) / "case_0001_label.nii.gz").is_file(), ui.caseStatusLabel.text)
+                self.assertEqual(len(read_labels(Path(name) / "labels.csv")), 1)
+            finally:
+                ui.caseFolderPathLineEdit.currentPath = before
 
     def test_TwoVolumesAreRegistered(self) -> None:
         from medseg.mrml import transform_from_node, volume_to_node
@@ -372,7 +383,7 @@ class MedSegTest(ScriptedLoadableModuleTest):
         from medseg.mrml import labelmap_from_segmentation
         from medseg.training.thin_thick import thick_copy
 
-        volumeNode, truth = self._loadHeart()
+        volumeNode, truth = loadHeart()
         parameters = self._choose(volumeNode)
         parameters.transferMethod = TransferMethod.SHAPE
         self._pressButton(self.widget.ui.makeThickCopyButton)
@@ -419,27 +430,8 @@ class MedSegTest(ScriptedLoadableModuleTest):
                     edit.currentPath = path
                 self.panel.onModelsChanged("")
 
-    def _loadHeart(self, large: bool = False) -> tuple[Any, Any]:
-        """Show the synthetic heart; a large one (many hearts side by side) keeps the model busy for a while."""
-        import numpy as np
-
-        from medseg.phantom import left_atrium_phantom
-        from medseg.volumes import Geometry, Volume
-
-        image, truth = left_atrium_phantom()
-        if large:
-            array = np.tile(image.array, (3, 3, 3))
-            image = Volume(array, Geometry.from_spacing(array.shape, image.geometry.spacing), modality="MR")
-        return showSample(image), truth
-
     def _draw(self, segmentationNode: Any, labelmap: Any) -> None:
-        """Add the labels to a segmentation, as if the user had drawn them."""
-        from medseg.mrml import volume_to_node
-
-        labelmapNode = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode")
-        volume_to_node(labelmap, slicer.mrmlScene, node=labelmapNode)
-        slicer.modules.segmentations.logic().ImportLabelmapToSegmentationNode(labelmapNode, segmentationNode)
-        slicer.mrmlScene.RemoveNode(labelmapNode)
+        drawLabels(segmentationNode, labelmap)
         self.panel.update()
 
     def _choose(self, volumeNode: Any, show3D: bool = False) -> MedSegParameterNode:

@@ -127,7 +127,7 @@ class Photographer:
         self.ui.registerMethodComboBox.currentIndex = 4
         self.ui.registerShowThroughCheckBox.checked = True
         self.run(self.ui.registerButton, self.panel.register)
-        self.take("panel-register", 1)
+        self.take("panel-register", 2)
 
     def analyse(self) -> None:
         """A segment that was split into its instances."""
@@ -147,7 +147,7 @@ class Photographer:
         self.ui.splitSegmentationSelector.setCurrentNode(segmentation)
         self.ui.attentionVolumeSelector.setCurrentNode(volume)
         self.run(self.ui.splitButton, self.panel.split)
-        self.take("panel-analyse", 2)
+        self.take("panel-analyse", 3)
 
     def models(self) -> None:
         """A training that is over, with its curves."""
@@ -175,7 +175,7 @@ class Photographer:
                 edit.blockSignals(True)
                 edit.currentPath = text
                 edit.blockSignals(False)
-            self.take("panel-models", 3)
+            self.take("panel-models", 4)
 
 
 def write_hearts(folder: Path) -> None:

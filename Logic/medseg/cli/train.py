@@ -52,6 +52,15 @@ def train(
     modality: Annotated[
         str, typer.Option(help="With --new: CT or MR; guessed from the intensities.", show_default=False)
     ] = "",
+    start_from: Annotated[
+        str,
+        typer.Option(
+            "--from",
+            help="With --new: the recipe goes on from this model (name or folder) with a few cases, such as corrected "
+            "ones.",
+            show_default=False,
+        ),
+    ] = "",
     resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint in the output folder.")] = True,
     device: DeviceOption = Device.AUTO,
     devices: Annotated[int, typer.Option(min=1, help="GPUs (or processes of the CPU) on each machine.")] = 1,
@@ -65,7 +74,11 @@ def train(
     """
     if new is not None:
         _refuse(recipe, "--new writes a recipe", "RECIPE")
-        _start(new, _needed(data, "--data"), name, modality)
+        if start_from and modality:
+            raise typer.BadParameter("Leave out --modality: --from takes that of the model.")
+        _start(new, _needed(data, "--data"), name=name, modality=modality, start_from=start_from)
+    elif start_from:
+        raise typer.BadParameter("--from goes with --new, which writes the recipe; a recipe names its start itself.")
     elif recipe is None:
         if export is None or output is None:
             raise typer.BadParameter("Give a recipe, or --new to write one, or --output and --export.")
@@ -108,12 +121,12 @@ def _train(recipe: Path, data: Path | None, output: Path, *, devices: int, nodes
     _report(result)
 
 
-def _start(path: Path, data: Path, name: str, modality: str) -> None:
+def _start(path: Path, data: Path, **options: str) -> None:
     from medseg.cli.console import Bar, remarks, results
     from medseg.training import start_recipe
 
     with Bar(remarks()) as bar:
-        notes = start_recipe(path, data, name=name, modality=modality, progress=bar.start("Looking at the data"))
+        notes = start_recipe(path, data, progress=bar.start("Looking at the data"), **options)
     console = results()
     for note in notes:
         console.print(note, markup=False)

@@ -105,7 +105,13 @@ def export_run(output: Path, target: Path, *, progress: Progress = NO_PROGRESS) 
 
 
 def start_recipe(
-    path: Path, data: Path, *, name: str = "", modality: str = "", progress: Progress = NO_PROGRESS
+    path: Path,
+    data: Path,
+    *,
+    name: str = "",
+    modality: str = "",
+    start_from: str = "",
+    progress: Progress = NO_PROGRESS,
 ) -> list[str]:
     """Write a recipe and a label table that fit the data, to start from; return what the user should look at.
 
@@ -119,17 +125,22 @@ def start_recipe(
         Of the model; the folder's when empty.
     modality
         "CT" or "MR"; guessed from the intensities when empty.
+    start_from
+        A model, by its name or folder: the recipe is for going on from it with a few cases, so network, preprocessing
+        and labels are the model's.
 
     Raises
     ------
     RecipeError
-        When no pairs are found or a case cannot be read.
+        When no pairs are found or a case cannot be read, or the labels of the data are not those of ``start_from``.
+    ModelError
+        When there is no such model, or it does not segment.
     WriteError
         When the recipe exists already or cannot be written.
     """
     with _training_extra():
         from medseg.training.starter import write_starter
-    return write_starter(path, data, name=name, modality=modality, progress=progress)
+    return write_starter(path, data, name=name, modality=modality, start_from=start_from, progress=progress)
 
 
 @contextlib.contextmanager

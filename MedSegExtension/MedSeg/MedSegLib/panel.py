@@ -9,7 +9,9 @@ from slicer.i18n import tr as _
 
 from MedSegLib.attentionSection import AttentionSection
 from MedSegLib.background import Poller
+from MedSegLib.casesSection import CasesSection
 from MedSegLib.compareSection import CompareSection
+from MedSegLib.correctSection import CorrectSection
 from MedSegLib.jobSection import JobSection, Services
 from MedSegLib.modelManager import ModelManager
 from MedSegLib.pythonSection import PythonSection
@@ -22,7 +24,7 @@ from MedSegLib.tabs import Tabs
 from MedSegLib.terminology import loadTerminology
 from MedSegLib.trainSection import TrainSection
 from MedSegLib.transferSection import TransferSection
-from MedSegLib.workerAccess import WorkerAccess
+from MedSegLib.workerAccess import sharedWorker
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,12 +42,14 @@ class Panel:
         self.ui = ui
         self.log = PanelLog(ui.logTextEdit)
         self._poller = Poller()
-        self._worker = WorkerAccess()
+        self._worker = sharedWorker()
         services = Services(self.log, self._poller, self._worker, requirementsFile)
-        self.tabs = Tabs(ui.tabWidget, [ui.segmentContents, ui.Register, ui.Analyse, ui.Models])
+        self.tabs = Tabs(ui.tabWidget, [ui.segmentContents, ui.Correct, ui.Register, ui.Analyse, ui.Models])
         self.python = PythonSection(ui, self.log, self._poller)
         self.segment = SegmentSection(ui, services)
         self.transfer = TransferSection(ui, services)
+        self.correct = CorrectSection(ui, services)
+        self.cases = CasesSection(ui, services)
         self.register = RegisterSection(ui, services, self.models)
         self.smooth = SmoothSection(ui, services)
         self.split = SplitSection(ui, services)
@@ -77,6 +81,11 @@ class Panel:
         """The parts that run jobs of the worker."""
         return [self.segment, self.transfer, self.register, self.smooth, self.split, self.attention]
 
+    @property
+    def _sections(self) -> list[Any]:
+        """All parts that show what is in the scene."""
+        return [*self.jobSections, self.correct, self.cases, self.compare]
+
     def reloadModels(self) -> None:
         """Look for models again, and tell Slicer's terminologies about their codes."""
         self.models.reload()
@@ -95,9 +104,8 @@ class Panel:
 
     def cleanup(self, *, isReloading: bool = False) -> None:
         """Stop the worker and everything that goes on; a training goes on while the panel is reloaded."""
-        for section in self.jobSections:
+        for section in self._sections:
             section.shutDown()
-        self.compare.shutDown()
         self.training.shutDown(keepRunning=isReloading)
         self._worker.end()
         self._poller.close()
@@ -105,19 +113,19 @@ class Panel:
     def setParameterNode(self, parameterNode: MedSegParameterNode | None) -> None:
         """Show the parameters of a node; None while a scene is closed."""
         self._parameterNode = parameterNode
-        for section in (*self.jobSections, self.compare):
+        for section in self._sections:
             section.setParameterNode(parameterNode)
         self.update()
 
     def sceneIsClosing(self) -> None:
         """Give up what goes on, and let go of results: their nodes are about to go."""
-        for section in (*self.jobSections, self.compare):
+        for section in self._sections:
             section.sceneIsClosing()
         self.training.sceneIsClosing()
 
     def update(self) -> None:
         """Bring the widgets in line with the parameters and the runs."""
-        for section in (*self.jobSections, self.compare):
+        for section in self._sections:
             section.update()
 
     def onSegmentButton(self, checked: bool = False) -> None:

@@ -96,6 +96,10 @@ class MedSegParameterNode:
     show3D - Make the closed surface and show it.
     makeTable - Make a table of the volumetry.
     resultTable - The table that the panel shows, that of the last run.
+    correctSegmentation - The segmentation to correct; none means to begin a new one.
+    correctSegmentID - The segment; bound to its combo box by hand.
+    correctVolume - The volume that is looked at: that of the segmentation, where it has one.
+    addCaseOnSave - Write corrected cases to the training folder whenever the scene is saved.
     thickness - Thickness of the slices of a thick copy, in mm.
     slicePlane - The plane of its slices.
     thickSegmentation - What was drawn on a thick copy.
@@ -144,6 +148,10 @@ class MedSegParameterNode:
     show3D: bool = False
     makeTable: bool = True
     resultTable: vtkMRMLTableNode
+    correctSegmentation: vtkMRMLSegmentationNode
+    correctSegmentID: str
+    correctVolume: vtkMRMLScalarVolumeNode
+    addCaseOnSave: bool = False
     thickness: Annotated[float, WithinRange(0.5, 100.0)] = 5.0
     slicePlane: SlicePlane = SlicePlane.AUTOMATIC
     thickSegmentation: vtkMRMLSegmentationNode

@@ -80,8 +80,12 @@ class SegmentSection(JobSection):
         return f"Segment with {package.name} {package.version} (weights {weights}) on {request.device}"
 
     def _onOutcome(self, outcome: Outcome) -> None:
-        if self._parameterNode is not None and outcome.tableNode is not None:
-            self._parameterNode.resultTable = outcome.tableNode
+        parameters = self._parameterNode
+        if parameters is not None and outcome.tableNode is not None:
+            parameters.resultTable = outcome.tableNode
+        if parameters is not None and outcome.state == "done" and outcome.segmentationNode is not None:
+            # What was segmented is what will be corrected, from its first segment on.
+            parameters.correctSegmentation, parameters.correctSegmentID = outcome.segmentationNode, ""
 
     def _obstacle(self) -> str:
         package = self._package()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import slicer
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -41,6 +43,43 @@ def dice(first: Any, second: Any) -> float:
     """Return the Dice coefficient of two boolean arrays of one shape, 0 when both are empty."""
     total = int(first.sum()) + int(second.sum())
     return 2.0 * int((first & second).sum()) / total if total else 0.0
+
+
+def loadHeart(large: bool = False) -> tuple[Any, Volume]:
+    """Show the synthetic heart and return its node and its truth; a large one (many hearts) keeps a model busy."""
+    import numpy as np
+
+    from medseg.phantom import left_atrium_phantom
+    from medseg.volumes import Geometry, Volume
+    from MedSegLib.sampleData import showSample
+
+    image, truth = left_atrium_phantom()
+    if large:
+        array = np.tile(image.array, (3, 3, 3))
+        image = Volume(array, Geometry.from_spacing(array.shape, image.geometry.spacing), modality="MR")
+    return showSample(image), truth
+
+
+def drawLabels(segmentationNode: Any, labelmap: Volume) -> None:
+    """Add the labels to a segmentation, as if the user had drawn them."""
+    from medseg.mrml import volume_to_node
+
+    labelmapNode = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode")
+    volume_to_node(labelmap, slicer.mrmlScene, node=labelmapNode)
+    slicer.modules.segmentations.logic().ImportLabelmapToSegmentationNode(labelmapNode, segmentationNode)
+    slicer.mrmlScene.RemoveNode(labelmapNode)
+
+
+def drawBlocks() -> Any:
+    """Return a new segmentation node with one segment of three blocks, drawn on a volume of them."""
+    from medseg.mrml import volume_to_node
+
+    blocks = threeBlocks()
+    volumeNode = volume_to_node(blocks.with_array(blocks.array * 100), slicer.mrmlScene, "blocks")
+    segmentationNode = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "blocks")
+    segmentationNode.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
+    drawLabels(segmentationNode, blocks)
+    return segmentationNode
 
 
 def threeBlocks() -> Volume:

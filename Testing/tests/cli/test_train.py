@@ -9,7 +9,7 @@ import yaml
 
 from medseg.models import ModelLibrary, read_package
 from medseg.volumes import write_labelmap, write_volume
-from support.packages import bright_blob_case
+from support.packages import bright_blob_case, write_bright_blob_package
 
 
 @pytest.fixture
@@ -61,6 +61,23 @@ def test_the_way_from_data_to_an_installable_model(medseg, blobs: Path, tmp_path
     assert medseg("models", "--install", tmp_path / "out" / "blobs").exit_code == 1  # it is there already
 
 
+def test_a_recipe_goes_on_from_an_installed_model(medseg, blobs: Path, tmp_path: Path) -> None:
+    model = write_bright_blob_package(tmp_path / "bright-blob")
+    assert medseg("models", "--install", model).exit_code == 0
+
+    started = medseg("train", "--new", tmp_path / "mine.yaml", "--data", blobs, "--from", "bright-blob")
+
+    assert started.exit_code == 0, started.output
+    assert "starts from the weights of Bright blobs in noise" in " ".join(started.stdout.split())
+    checked = medseg("train", tmp_path / "mine.yaml", "--data", blobs, "--check")
+    assert checked.exit_code == 0, checked.output
+
+    nobody = medseg("train", "--new", tmp_path / "other.yaml", "--data", blobs, "--from", "nobody")
+
+    assert nobody.exit_code == 1
+    assert "There is no model 'nobody'" in nobody.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -69,6 +86,8 @@ def test_the_way_from_data_to_an_installable_model(medseg, blobs: Path, tmp_path
         (["recipe.yaml"], "--output is missing"),
         (["--new", "new.yaml"], "--data is missing"),
         (["recipe.yaml", "--new", "new.yaml", "--data", "."], "leave out RECIPE"),
+        (["recipe.yaml", "--output", "out", "--from", "liver"], "--from goes with --new"),
+        (["--new", "new.yaml", "--data", ".", "--from", "liver", "--modality", "MR"], "Leave out --modality"),
         (["recipe.yaml", "--output", "out", "--devices", "0"], "devices"),
         (["recipe.yaml", "--output", "out", "--strategy", "fsdp"], "strategy"),
     ],

@@ -43,7 +43,7 @@ def two_blocks(user: Any, volume_node: Any) -> Any:
 @pytest.fixture
 def an_analyst(a_user: Any) -> Iterator[Any]:
     """Somebody in front of the tab, with a volume and a segmentation of two large parts and a small one."""
-    a_user.ui.tabWidget.currentIndex = 2
+    a_user.ui.tabWidget.currentIndex = 3
     a_user.volume = a_user.load(an_image())
     a_user.segmentation = two_blocks(a_user, a_user.volume)
     a_user.ui.splitSegmentationSelector.setCurrentNode(a_user.segmentation)

@@ -28,8 +28,15 @@ def files_below(folder: Path) -> set[str]:
 
 def expected_files(repository: Path) -> dict[str, Path]:
     """Every file that must lie in the folder of the installed module, with its source."""
-    module = repository / "MedSegExtension" / "MedSeg"
-    sources = {name: module / name for name in files_below(module) if name != "CMakeLists.txt"}
+    sources = {
+        name: module / name
+        for module in (
+            repository / "MedSegExtension" / "MedSeg",
+            repository / "MedSegExtension" / "SegmentEditorMedSeg",
+        )
+        for name in files_below(module)
+        if name != "CMakeLists.txt"
+    }
     sources |= {
         f"medseg/{name}": repository / "Logic/medseg" / name for name in files_below(repository / "Logic/medseg")
     }
@@ -57,7 +64,7 @@ def a_build(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Path:
 
 def test_every_file_is_in_the_build_tree_and_in_the_installed_extension(a_build: Path, repository: Path) -> None:
     expected = expected_files(repository)
-    assert "MedSegLib/panel.py" in expected
+    assert {"MedSegLib/panel.py", "SegmentEditorMedSegLib/SegmentEditorEffect.png"} <= set(expected)
     assert "medseg/backend/worker.py" in expected
     for folder in (a_build / MODULES, a_build / "installed" / MODULES):
         found = files_below(folder)
@@ -98,7 +105,12 @@ def test_the_installed_module_loads_with_the_package_beside_it(a_build: Path, re
 
 
 def test_the_unit_tests_are_registered_with_and_without_a_main_window(a_build: Path) -> None:
-    assert (a_build / "unittests.txt").read_text(encoding="utf-8").split() == ["MedSeg.py", "nomainwindow_MedSeg.py"]
+    assert (a_build / "unittests.txt").read_text(encoding="utf-8").split() == [
+        "MedSeg.py",
+        "nomainwindow_MedSeg.py",
+        "SegmentEditorMedSeg.py",
+        "nomainwindow_SegmentEditorMedSeg.py",
+    ]
 
 
 def test_the_extension_describes_itself(a_build: Path, repository: Path) -> None:
@@ -126,15 +138,17 @@ def test_the_extension_describes_itself(a_build: Path, repository: Path) -> None
 
 def test_the_patterns_of_the_cmake_files_leave_no_file_out(repository: Path) -> None:
     """The same check without cmake: the patterns are tried with pathlib."""
-    module = repository / "MedSegExtension" / "MedSeg"
-    text = (module / "CMakeLists.txt").read_text(encoding="utf-8")
-    globs = re.findall(r"file\(GLOB_RECURSE \w+ CONFIGURE_DEPENDS\s+RELATIVE \S+\s+(\S+)\s*\)", text)
-    assert len(globs) == text.count("GLOB_RECURSE")
-    covered = {module / "MedSeg.py"}
-    for pattern in globs:
-        filled = pattern.replace("${CMAKE_CURRENT_SOURCE_DIR}", str(module)).replace("${MEDSEG_ROOT}", str(repository))
-        folder, _, name = filled.rpartition("/")
-        covered |= set(type(repository)(folder).rglob(name))
+    covered = set()
+    for module in (repository / "MedSegExtension" / "MedSeg", repository / "MedSegExtension" / "SegmentEditorMedSeg"):
+        text = (module / "CMakeLists.txt").read_text(encoding="utf-8")
+        globs = re.findall(r"file\(GLOB_RECURSE \w+ CONFIGURE_DEPENDS\s+RELATIVE \S+\s+([^)]+)\)", text)
+        assert len(globs) == text.count("GLOB_RECURSE")
+        covered.add(module / f"{module.name}.py")
+        for pattern in " ".join(globs).split():
+            filled = pattern.replace("${CMAKE_CURRENT_SOURCE_DIR}", str(module))
+            filled = filled.replace("${MEDSEG_ROOT}", str(repository)).replace("${MODULE_NAME}", module.name)
+            folder, _, name = filled.rpartition("/")
+            covered |= set(type(repository)(folder).rglob(name))
     assert set(expected_files(repository).values()) - covered == set()
 
 

@@ -12,7 +12,7 @@ import pytest
 @pytest.fixture
 def a_label(a_user: Any) -> Iterator[Any]:
     """Where the curve is drawn, on the tab that is open."""
-    a_user.ui.tabWidget.currentIndex = 1
+    a_user.ui.tabWidget.currentIndex = 2
     yield a_user.ui.registerCurveLabel
     a_user.ui.tabWidget.currentIndex = 0
 

@@ -323,14 +323,14 @@ def test_widgets_have_lower_camel_case_names_and_bound_parameters_exist(a_user: 
         ]
     assert [name for name in names if not re.fullmatch(r"[a-z][A-Za-z0-9]*", name)] == []
     assert len(names) == len(set(names)), "all files make one namespace"
-    by_hand = {"modelName", "resultTable", "splitSegmentID", "attentionModel", "registerModel"}
+    by_hand = {"modelName", "resultTable", "correctSegmentID", "splitSegmentID", "attentionModel", "registerModel"}
     parameters = set(sys.modules["MedSegLib.parameterNode"].MedSegParameterNode.__annotations__)
     assert sorted(bound) == sorted(parameters - by_hand)
 
 
 def test_only_the_tab_in_front_takes_room(a_user: Any) -> None:
     ui = a_user.ui
-    contents = [ui.segmentContents, ui.Register, ui.Analyse, ui.Models]
-    for index in (1, 2, 3, 0):
+    contents = [ui.segmentContents, ui.Correct, ui.Register, ui.Analyse, ui.Models]
+    for index in (1, 2, 3, 4, 0):
         ui.tabWidget.currentIndex = index
-        assert [widget.isVisibleTo(ui.tabWidget) for widget in contents] == [number == index for number in range(4)]
+        assert [widget.isVisibleTo(ui.tabWidget) for widget in contents] == [number == index for number in range(5)]

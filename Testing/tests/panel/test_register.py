@@ -39,7 +39,7 @@ def a_registrar(a_user: Any, two_heads: tuple[Volume, Volume]) -> Iterator[Any]:
     """Somebody in front of the tab who wants a turned head on the other one."""
     from medseg.mrml import volume_to_node
 
-    a_user.ui.tabWidget.currentIndex = 1
+    a_user.ui.tabWidget.currentIndex = 2
     a_user.fixed, a_user.moving = (
         volume_to_node(volume, a_user.application.scene, name)
         for volume, name in zip(two_heads, ("Doe before", "Doe after"), strict=True)

@@ -41,6 +41,7 @@ def test_every_part_of_the_panel_has_its_run(the_self_test: Any) -> None:
         "test_ARunIsCancelled",
         "test_TheSceneIsClosedDuringARun",
         "test_ASegmentIsSplitIntoInstances",
+        "test_ACorrectedCaseIsAddedToATrainingFolder",
         "test_TwoVolumesAreRegistered",
         "test_ThickLabelsBecomeThin",
         "test_AModelIsTrainedAndInstalled",

@@ -57,7 +57,7 @@ class Trainer:
 @pytest.fixture
 def a_trainer(a_user: Any, tmp_path: Path) -> Iterator[Trainer]:
     """Somebody in front of the tab Models, with nothing chosen."""
-    a_user.ui.tabWidget.currentIndex = 3
+    a_user.ui.tabWidget.currentIndex = 4
     a_user.ui.trainDeviceComboBox.currentIndex = 0
     for widget in (a_user.ui.trainDataPathLineEdit, a_user.ui.trainRecipePathLineEdit):
         widget.currentPath = ""

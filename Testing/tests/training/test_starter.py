@@ -93,6 +93,7 @@ def test_a_table_of_pairs_is_enough(a_training_folder: Path, tmp_path: Path) -> 
         (["a.nii.gz", "a_seg.nii.gz"], Files(("{case}.nii.gz",), "{case}_seg.nii.gz")),
         (["images/a.nrrd", "labels/a.nrrd"], Files(("images/{case}.nrrd",), "labels/{case}.nrrd")),
         (["images/a.nii", "labels/a_label.nii"], Files(("images/{case}.nii",), "labels/{case}_label.nii")),
+        (["a_image.nii.gz", "a_label.nii.gz"], Files(("{case}_image.nii.gz",), "{case}_label.nii.gz")),
         (["a/image.mha", "a/label.mha"], Files(("{case}/image.mha",), "{case}/label.mha")),
         (["imagesTr/a.nii.gz", "labelsTr/a.nii.gz"], Files(("imagesTr/{case}.nii.gz",), "labelsTr/{case}.nii.gz")),
         (

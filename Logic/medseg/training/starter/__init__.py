@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medseg.errors import RecipeError, WriteError
-from medseg.files import atomic_path
+from medseg.errors import RecipeError
 from medseg.labels import write_labels
 from medseg.progress import NO_PROGRESS, Progress
 from medseg.training.pairs import find_pairs
 from medseg.training.recipe import DataSection, read_recipe
+from medseg.training.starter.files import new_files, package_name, write_text
+from medseg.training.starter.fine_tune import write_fine_tune
 from medseg.training.starter.labels import table_of
 from medseg.training.starter.patterns import guess_files
 from medseg.training.starter.plan import plan_for
@@ -25,14 +25,21 @@ MODALITIES = ("", "CT", "MR")
 
 
 def write_starter(
-    path: Path, data: Path, *, name: str = "", modality: str = "", progress: Progress = NO_PROGRESS
+    path: Path,
+    data: Path,
+    *,
+    name: str = "",
+    modality: str = "",
+    start_from: str = "",
+    progress: Progress = NO_PROGRESS,
 ) -> list[str]:
     """See :func:`medseg.training.start_recipe`."""
     path, data = Path(path), Path(data)
-    labels_path = path.with_name(f"{path.stem}.labels.csv")
-    for file in (path, labels_path):
-        if file.exists():
-            raise WriteError(f"{file} exists already.", advice="Choose another name for the recipe, or remove it.")
+    if start_from:
+        if modality:
+            raise RecipeError("A model that is gone on from has its own modality.", advice="Leave the modality out.")
+        return write_fine_tune(path, data, start_from, name=name, progress=progress)
+    labels_path = new_files(path)
     if modality.upper() not in MODALITIES:
         raise RecipeError(f"There is no modality '{modality}'.", advice="Give CT or MR, or leave it out.")
     files = guess_files(data)
@@ -44,20 +51,13 @@ def write_starter(
     text = recipe_text(
         plan,
         files,
-        name=_package_name(name or (data.stem if data.is_file() else data.resolve().name)),
+        name=package_name(name or (data.stem if data.is_file() else data.resolve().name)),
         labels_file=labels_path.name,
         labels=table,
         has_split=any(pair.split for pair in pairs),
         cases=len(pairs),
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_labels(table, labels_path)
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(text, path)
     read_recipe(path)
     return notes_on(plan, cases, table, labels_path, names_found=names_found)
-
-
-def _package_name(text: str) -> str:
-    name = "-".join(re.findall(r"[a-z0-9]+", text.lower()))
-    return name or "my-model"

@@ -72,5 +72,6 @@ def _candidates(folder: Path) -> list[tuple[tuple[str, ...], str]]:
                 found.append((present, f"{labels}/{{case}}{ending}"))
             found += [((f"{images}/{{case}}{ending}",), f"{labels}/{{case}}{end}{ending}") for end in ("", *_BESIDE)]
         found += [((f"{{case}}{ending}",), f"{{case}}{end}{ending}") for end in _BESIDE]
+        found.append(((f"{{case}}_image{ending}",), f"{{case}}_label{ending}"))
         found += [((f"{{case}}/{image}{ending}",), f"{{case}}/{label}{ending}") for image, label in _INSIDE]
     return found

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from medseg.training.starter.survey import SurveyedCase
 
-_WINDOW_VOXELS = 600_000
+WINDOW_VOXELS = 600_000
 _CASE_VOXELS = 16_000_000
 """A case of more voxels (at the median size) is looked at on a coarser grid."""
 _MOST_HALVINGS = 4
@@ -101,7 +101,7 @@ def plan_for(cases: Sequence[SurveyedCase], modality: str = "") -> Plan:
         spacing=_three(spacing.tolist()),
         size=_three(size.tolist()),
         window=window,
-        batch_size=int(np.clip(_WINDOW_VOXELS // (2 * math.prod(window)), 1, 4)),
+        batch_size=int(np.clip(WINDOW_VOXELS // (2 * math.prod(window)), 1, 4)),
         strides=strides,
         kernels=_kernels(strides, spacing),
         intensity=_hounsfield(cases) if chosen == "CT" else None,
@@ -114,11 +114,11 @@ def plan_for(cases: Sequence[SurveyedCase], modality: str = "") -> Plan:
 def _largest_window(size: np.ndarray, spacing: np.ndarray) -> np.ndarray:
     """Return the window of at most so many voxels that is as cubic in mm as the case allows; real numbers."""
     low, high = 0.0, float((size * spacing).max())
-    if math.prod(size.tolist()) <= _WINDOW_VOXELS:
+    if math.prod(size.tolist()) <= WINDOW_VOXELS:
         return size.astype(float)
     for _ in range(50):
         side = (low + high) / 2
-        if float(np.prod(np.minimum(size, side / spacing))) <= _WINDOW_VOXELS:
+        if float(np.prod(np.minimum(size, side / spacing))) <= WINDOW_VOXELS:
             low = side
         else:
             high = side
