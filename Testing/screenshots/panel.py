@@ -1,8 +1,8 @@
 """Draw the panel without 3D Slicer: ``python Testing/screenshots/panel.py [NAME ...]``.
 
-The names are segment, thin, register, analyse and models; without one all pictures are drawn. The panel is the real one
-in the stand-in for the application, with the real worker, synthetic hearts and a real (short) training; the pictures go
-to ``Resources/Screenshots``.
+The names are segment, thin, correct, register, analyse and models; without one all pictures are drawn. The panel is the
+real one in the stand-in for the application, with the real worker, synthetic hearts and a real (short) training; the
+pictures go to ``Resources/Screenshots``.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Photographer:
         self.panel.training.curves.update(now=True)
         self.module.representation.resize(WIDTH, 10)
         TARGET.mkdir(parents=True, exist_ok=True)
-        self.application.screenshot(TARGET / f"{name}.png", width=WIDTH)
+        self.application.screenshot(TARGET / f"{name}.png", self.module.representation, width=WIDTH)
 
     def segment(self) -> None:
         """The tab Segment after a run."""
@@ -113,6 +113,29 @@ class Photographer:
         self.run(self.ui.transferButton, self.panel.transfer)
         self.collapse(self.ui.thinSlicesCollapsibleButton)
         self.take("panel-thin-slices", 0)
+
+    def correct(self) -> None:
+        """The tab Correct after a segmentation, and the effect of the Segment Editor after two clicks at it."""
+        import numpy as np
+        import slicer
+
+        self.application.openMainWindow()
+        self.application.loadModule(ROOT / "MedSegExtension" / "SegmentEditorMedSeg" / "SegmentEditorMedSeg.py")
+        self.load_heart()
+        self.run(self.ui.segmentButton, self.panel.segment)
+        self.take("panel-correct", 1)
+        self.ui.correctButton.click()
+        editor = slicer.util.getModuleWidget("SegmentEditor")
+        effect = editor.editor.activeEffect().self()
+        effect.scriptedEffect.setParameter("Tool", "threshold")
+        bounds = [0.0] * 6
+        self.parameters.correctSegmentation.GetBounds(bounds)
+        middle = np.array([[(low + high) / 2 for low, high in zip(bounds[::2], bounds[1::2], strict=True)]])
+        for place in (middle, middle + 4.0):
+            effect.addPrompt("point", place)
+            self.until(lambda: not effect.correction.isRunning, 120.0)
+        self.application.processEvents()
+        self.application.screenshot(TARGET / "segment-editor-effect.png", editor.parent)
 
     def register(self) -> None:
         """The tab Register after a deformable registration of a heart to another."""
@@ -194,7 +217,7 @@ def write_hearts(folder: Path) -> None:
 
 def main(*wanted: str) -> None:
     """Take the pictures that are named, or all."""
-    for name in wanted or ("segment", "thin", "register", "analyse", "models"):
+    for name in wanted or ("segment", "thin", "correct", "register", "analyse", "models"):
         photographer = Photographer()
         getattr(photographer, name)()
         photographer.application.reset()
