@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from medseg.training.cache import CaseView
     from medseg.training.recipe import AugmentationSection, Recipe
 
+GRACE_SECONDS = 30
+"""So long after the signal to end, a loader ends; a run that got it too has stopped by then."""
+
 
 class TrainingData(lightning.LightningDataModule):
     """Augmented patches of the training cases, whole volumes of the validation cases."""
@@ -127,8 +130,13 @@ def prepare_loader(_worker: int) -> None:
     """Compute on one thread, and leave interruptions to the run.
 
     Ctrl-C and the signal of a batch system reach every process of the group. A loader that dies of them first looks to
-    the run like a defect; one that stays is ended by the run, or by itself when the run is gone.
+    the run like a defect; one that stays is ended by the run, or by itself when the run is gone. But a run that has
+    failed ends its loaders by that signal and waits for them: so they end, a while later.
     """
     torch.set_num_threads(1)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "alarm"):
+        # Nothing handles the alarm, so it ends the process, whatever that waits for.
+        signal.signal(signal.SIGTERM, lambda _number, _frame: signal.alarm(GRACE_SECONDS))
+    else:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
