@@ -48,7 +48,9 @@ class MedSeg(ScriptedLoadableModule):
         self.parent.helpText = _(
             "Segments CT and MR volumes with deep learning models, and registers them. Choose a volume and a model and "
             "press Segment: the model runs on this computer in a process of its own, and the result is a segmentation "
-            "with names, colors and terminology, and a table of the volumetry. Choose two volumes in the tab Register: "
+            "with names, colors and terminology, and a table of the volumetry. The tab Correct opens the Segment "
+            "Editor with the effect MedSeg: point at what is wrong, and the segment is corrected there. Choose two "
+            "volumes in the tab Register: "
             "the result is a transform and how good it is. No image leaves the computer."
         )
         self.parent.acknowledgementText = _("Developed by the MedSeg developers under the Apache License 2.0.")

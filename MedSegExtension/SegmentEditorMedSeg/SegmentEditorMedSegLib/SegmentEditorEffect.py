@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 from pathlib import Path
 from typing import Any
@@ -198,7 +199,7 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
         self._showCursor(viewWidget, self._isPositiveNow(callerInteractor))
         if eventId in (vtk.vtkCommand.LeftButtonPressEvent, vtk.vtkCommand.LeftButtonDoubleClickEvent):
             return self._press(callerInteractor, viewWidget, place)
-        if self._stroke is not None and viewWidget is self._strokeView:
+        if self._stroke is not None and viewWidget == self._strokeView:
             if eventId == vtk.vtkCommand.MouseMoveEvent:
                 self._stroke.move(place)
                 self._strokeDisplay.show(viewWidget, self._stroke.outline, positive=self._stroke.positive)
@@ -235,9 +236,9 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
         if stroke.kind == "box" and self._isOblique(viewWidget):
             self._say(_("A box is drawn in an axial, sagittal or coronal view: this one is turned."))
             return
-        self.addPrompt(stroke.kind, world, stroke.positive)
+        self.addPrompt(stroke.kind, world, stroke.positive, self._normalOf(viewWidget))
 
-    def addPrompt(self, kind: str, world: np.ndarray, positive: bool = True) -> None:
+    def addPrompt(self, kind: str, world: np.ndarray, positive: bool = True, normal: np.ndarray | None = None) -> None:
         """Follow a prompt, as if it was drawn; for scripts too.
 
         Parameters
@@ -246,8 +247,17 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
             "point", "scribble", "box" or "lasso".
         world
             Its places (N, 3), RAS mm.
+        normal
+            (3,), RAS, that of the slice view; ``None``: not drawn in one.
         """
-        self._attempt(lambda: self.correction.add(kind, world, positive, self.options.settings()))
+
+        def add() -> None:
+            settings = self.options.settings()
+            if normal is not None:
+                settings = dataclasses.replace(settings, plane=self.correction.planeAcross(world[0], normal))
+            self.correction.add(kind, world, positive, settings)
+
+        self._attempt(add)
 
     def _endStroke(self) -> None:
         self._stroke, self._strokeView = None, None
@@ -259,10 +269,12 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
         pixels = max(self.scriptedEffect.viewNode(viewWidget).GetDimensions()[0], 1)
         return self._display.isNear(np.array(self.xyToRas(list(place), viewWidget)), pixels / max(millimetres, 1e-6))
 
-    def _isOblique(self, viewWidget: Any) -> bool:
+    def _normalOf(self, viewWidget: Any) -> np.ndarray:
         matrix = self.scriptedEffect.viewNode(viewWidget).GetSliceToRAS()
-        normal = sorted(abs(matrix.GetElement(row, 2)) for row in range(3))
-        return normal[1] > _OBLIQUE
+        return np.array([matrix.GetElement(row, 2) for row in range(3)])
+
+    def _isOblique(self, viewWidget: Any) -> bool:
+        return bool(np.sort(np.abs(self._normalOf(viewWidget)))[1] > _OBLIQUE)
 
     def _choose(self, what: str) -> bool:
         if self.options is None or not what:
@@ -312,7 +324,8 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
         """Have what the worker needs installed, after asking the user, when it is missing."""
         from MedSegLib import dependencies
 
-        dependencies.ensureInstalled(Path(slicer.util.modulePath("MedSeg")).parent / "Resources" / "requirements.txt")
+        folder = Path(dependencies.__file__).resolve().parents[1]
+        dependencies.ensureInstalled(folder / "Resources" / "requirements.txt")
 
     def _warmUp(self) -> None:
         """Let the worker load what it needs before the first click, if it can be done without asking anything."""
@@ -417,10 +430,7 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
         region, geometry = correction.lastRegion, correction.geometry
         if region is None or geometry is None:
             return text + "."
-        sizes = " x ".join(
-            f"{n * step:.0f}"
-            for n, step in zip(region.shape[::-1], geometry.spacing)  # noqa: B905 - Python 3.9
-        )
+        sizes = " x ".join(f"{n * step:.0f}" for n, step in zip(region.shape[::-1], geometry.spacing, strict=True))
         return _("{prompts}; the last one could change {sizes} mm, and took {seconds:.1f} s.").format(
             prompts=text, sizes=sizes, seconds=correction.lastSeconds
         )

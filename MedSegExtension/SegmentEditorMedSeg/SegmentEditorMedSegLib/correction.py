@@ -15,7 +15,7 @@ from slicer.i18n import tr as _
 from medseg.backend.correction_client import CorrectionSession, Followed
 from medseg.backend.prepared import PreparedVolume
 from medseg.correction.log import CorrectionLog, digest_of
-from medseg.correction.prompts import Prompt
+from medseg.correction.prompts import Prompt, plane_across
 from medseg.correction.region import Region
 from medseg.errors import InputError, MedSegError, WorkerError
 from medseg.mrml.corrections import (
@@ -34,21 +34,32 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from medseg.backend import Job, WorkerClient
+    from medseg.correction.prompts import Plane
     from medseg.volumes import Geometry
+
+
+SLICE = "slice"
+"""The tool whose prompts belong to the slices in which they were drawn."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How prompts are followed: a model (empty for the default), options of the verb, and whether others are left."""
+    """How prompts are followed: a model (empty for the default), options of the verb, and whether others are left.
+
+    ``plane`` is in which slices the next prompt is seen; it belongs to the prompt, and matters for the tool "slice".
+    """
 
     model: str = ""
     tool: str = "network"
     regionMm: float = 0.0
     keepOthers: bool = True
+    reachMm: float = 0.0
+    plane: Plane | None = None
 
     def options(self) -> dict[str, Any]:
         """Return the options of the verb "correct"."""
-        return {"tool": self.tool, "region_mm": self.regionMm or None}
+        options = {"tool": self.tool, "region_mm": self.regionMm or None}
+        return {**options, "reach_mm": self.reachMm} if self.tool == SLICE else options
 
 
 @dataclass(eq=False)
@@ -143,8 +154,20 @@ class SegmentCorrection:
             When there is nothing to correct, or the prompt cannot be used.
         """
         self._catchUp(settings)
-        prompt = Prompt(kind, points_in_frame(world, self._needSegmentation()), positive)
+        plane = settings.plane if settings.tool == SLICE else None
+        prompt = Prompt(kind, points_in_frame(world, self._needSegmentation()), positive, plane)
         self._ask([*self._ahead(), prompt], settings)
+
+    def planeAcross(self, world: np.ndarray, normal: np.ndarray) -> Plane:
+        """Return which slices of the segmentation are nearest to a view's at a place (3,), RAS mm, by its normal (3,).
+
+        Raises
+        ------
+        MedSegError
+            When there is no segmentation.
+        """
+        ends = points_in_frame(np.stack([world, world + normal]), self._needSegmentation())
+        return plane_across(ends[1] - ends[0])
 
     def move(self, number: int, world: np.ndarray, settings: Settings) -> None:
         """Follow all prompts again, with the point of one at another place (world, RAS mm).
@@ -158,7 +181,8 @@ class SegmentCorrection:
         prompts = self._ahead()
         if number < len(prompts):
             place = points_in_frame(world[None], self._needSegmentation())
-            prompts[number] = Prompt(prompts[number].kind, place, prompts[number].positive)
+            before = prompts[number]
+            prompts[number] = Prompt(before.kind, place, before.positive, before.plane)
             self._ask(prompts, settings)
 
     def removeAt(self, number: int, settings: Settings) -> None:

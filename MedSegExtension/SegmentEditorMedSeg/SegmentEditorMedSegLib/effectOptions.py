@@ -22,6 +22,7 @@ DEFAULTS: dict[str, Any] = {
     "Model": "",
     "RegionMm": 0,
     "KeepOthers": 1,
+    "ReachMm": 0,
 }
 """The parameters in the Segment Editor's node, with the values that they have at first."""
 
@@ -54,6 +55,7 @@ class EffectOptions:
         self.ui.keepOthersCheckBox.connect("toggled(bool)", self._onChanged)
         self.ui.toolComboBox.connect("currentIndexChanged(int)", self._onChanged)
         self.ui.regionSpinBox.connect("valueChanged(double)", self._onChanged)
+        self.ui.reachSpinBox.connect("valueChanged(double)", self._onChanged)
         self._onTakeBack, self._onStartAnew = onTakeBack, onStartAnew
         self.ui.takeBackButton.connect("clicked(bool)", self._onTakeBackClicked)
         self.ui.startAnewButton.connect("clicked(bool)", self._onStartAnewClicked)
@@ -73,6 +75,7 @@ class EffectOptions:
             tool=tool if tool in self._tools else self._tools[0],
             regionMm=float(self._text("RegionMm") or 0),
             keepOthers=self._text("KeepOthers") != "0",
+            reachMm=float(self._text("ReachMm") or 0),
         )
 
     @property
@@ -96,6 +99,8 @@ class EffectOptions:
 
     def show(self) -> None:
         """Bring the widgets in line with the parameters."""
+        from SegmentEditorMedSegLib.correction import SLICE
+
         self._isShowing = True
         try:
             # Of two buttons that exclude each other, only checking one has an effect.
@@ -105,6 +110,9 @@ class EffectOptions:
             self.ui.toolComboBox.setCurrentIndex(self._tools.index(settings.tool))
             self.ui.regionSpinBox.value = settings.regionMm
             self.ui.keepOthersCheckBox.checked = settings.keepOthers
+            self.ui.reachSpinBox.value = settings.reachMm
+            for widget in (self.ui.reachLabel, self.ui.reachSpinBox):
+                widget.setVisible(settings.tool == SLICE)
         finally:
             self._isShowing = False
 
@@ -118,6 +126,7 @@ class EffectOptions:
             ("Tool", self._tools[max(self.ui.toolComboBox.currentIndex, 0)]),
             ("RegionMm", int(self.ui.regionSpinBox.value)),
             ("KeepOthers", 1 if self.ui.keepOthersCheckBox.checked else 0),
+            ("ReachMm", int(self.ui.reachSpinBox.value)),
         ):
             self._effect.setParameter(name, value)
 
@@ -137,6 +146,7 @@ def toolNames() -> dict[str, str]:
     """Return what the tools are called."""
     return {
         "network": _("A model that follows prompts"),
+        "slice": _("A model for single slices"),
         "threshold": _("Threshold"),
         "random-walker": _("Growing (random walker)"),
         "fast-marching": _("Growing (fast marching)"),

@@ -67,7 +67,7 @@ class PromptDisplay:
         toNode = vtk.vtkMatrix4x4()
         toNode.DeepCopy(matrix.ravel().tolist())
         node.SetAndObserveTransformNodeID(transformID)
-        node.SetSize(*(float(n * step) for n, step in zip(part.size, part.spacing)))  # noqa: B905 - Python 3.9
+        node.SetSize(*(float(n * step) for n, step in zip(part.size, part.spacing, strict=True)))
         node.SetAndObserveObjectToNodeMatrix(toNode)
         node.SetDisplayVisibility(True)
 

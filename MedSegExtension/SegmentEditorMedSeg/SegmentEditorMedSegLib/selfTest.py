@@ -121,8 +121,8 @@ def clickAndUndo(case: Any, tool: str = "") -> None:
 
 def bestTool() -> str:
     """Return the model when there is one, else a classical helper."""
-    from medseg.correction.pipeline import TOOLS
     from medseg.models import ModelLibrary
-    from medseg.models.correction import CORRECT
+    from medseg.models.correction import CORRECT, is_flat
 
-    return "network" if ModelLibrary().packages(CORRECT) or len(TOOLS) == 1 else "threshold"
+    has_model = any(not is_flat(package.window) for package in ModelLibrary().packages(CORRECT))
+    return "network" if has_model else "threshold"

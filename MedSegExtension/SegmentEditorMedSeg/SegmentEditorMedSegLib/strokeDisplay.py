@@ -30,7 +30,7 @@ class StrokeDisplay:
 
     def show(self, viewWidget: Any, places: Sequence[Pixel], *, positive: bool) -> None:
         """Draw a line through places, in pixels."""
-        if self._viewWidget is not viewWidget:
+        if self._viewWidget is None or self._viewWidget != viewWidget:
             self.hide()
             self._viewWidget = viewWidget
             self._effect.addActor2D(viewWidget, self._actor)
