@@ -35,9 +35,19 @@ def a_correction_recipe(**changes: Any) -> CorrectionRecipe:
     return CorrectionRecipe.model_validate({**keys, **changes})
 
 
-def write_clicks_package(folder: Path, seed: int = 0) -> Path:
-    """Write a package that follows clicks, with weights that nobody has trained, and return its folder."""
-    recipe = a_correction_recipe()
+def a_slice_recipe(**changes: Any) -> CorrectionRecipe:
+    """The same for a network that sees single slices."""
+    network = {"target": "medseg.networks.PEMED", "arguments": {**TINY, "dims": 2}}
+    package = {**_ABOUT, "name": "any-slice"}
+    return a_correction_recipe(**{"window": [1, 32, 32], "network": network, "package": package, **changes})
+
+
+def write_clicks_package(folder: Path, seed: int = 0, *, flat: bool = False) -> Path:
+    """Write a package that follows clicks, with weights that nobody has trained, and return its folder.
+
+    ``flat``: in single slices.
+    """
+    recipe = a_slice_recipe() if flat else a_correction_recipe()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = build_network(recipe.network.target, recipe.network.arguments)

@@ -92,7 +92,7 @@ def correct_verb(task: Task) -> Parcel:
         goes on from there.
     """
     from medseg.backend.verbs import make_options
-    from medseg.correction.pipeline import CorrectionOptions, tool_used
+    from medseg.correction.pipeline import MODEL_TOOLS, CorrectionOptions, tool_used
     from medseg.correction.prompts import prompts_from
 
     request = make_options(CorrectRequest, task.options)
@@ -110,7 +110,7 @@ def correct_verb(task: Task) -> Parcel:
     region = _answered(work.regions[request.since :], include)
     low, high = region.bounds_ras(volume.geometry)
     tool = tool_used(work.tool, options)
-    package = package if tool == "network" else None
+    package = package if tool in MODEL_TOOLS else None
     result = Corrected(
         start=region.start,
         part=work.mask[region.slices],

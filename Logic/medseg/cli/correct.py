@@ -52,8 +52,8 @@ def correct(
     tool: Annotated[
         str,
         typer.Option(
-            help="What follows the prompts: network (a trained model), threshold, random-walker, fast-marching, "
-            "smooth, or auto, which chooses by the first prompt."
+            help="What follows the prompts: network (a trained model), slice (one for single slices), threshold, "
+            "random-walker, fast-marching, smooth, or auto, which chooses by the first prompt."
         ),
     ] = "network",
     model: Annotated[
@@ -61,7 +61,7 @@ def correct(
         typer.Option(
             "--model",
             "-m",
-            help="With the tool network: an installed model that follows clicks, or the folder of one.",
+            help="With the tools network and slice: an installed model that follows clicks, or the folder of one.",
             show_default=False,
         ),
     ] = None,
@@ -81,6 +81,21 @@ def correct(
     smooth: Annotated[
         float, typer.Option(metavar="MM", help="With smooth: spikes and channels thinner than this go.")
     ] = 3.0,
+    plane: Annotated[
+        str | None,
+        typer.Option(
+            help="With slice: axial, coronal or sagittal slices; left out, those in which the prompt lies, of several "
+            "those of the best resolution.",
+            show_default=False,
+        ),
+    ] = None,
+    reach: Annotated[
+        float,
+        typer.Option(
+            metavar="MM",
+            help="With slice: go on so far to each side, slice by slice, until the area changes by more than 30 %.",
+        ),
+    ] = 0.0,
     device: DeviceOption = Device.AUTO,
     report: Annotated[
         str | None,
@@ -98,7 +113,7 @@ def correct(
     from medseg.cli.cases import OUTPUT_ENDINGS, Case, case_name, outputs_for
     from medseg.cli.console import Bar, remarks
     from medseg.cli.correct_files import Job, correct_files, show
-    from medseg.correction.pipeline import CorrectionOptions, package_for
+    from medseg.correction.pipeline import MODEL_TOOLS, CorrectionOptions, package_for
     from medseg.correction.prompts import read_prompts
 
     options = CorrectionOptions(
@@ -108,8 +123,12 @@ def correct(
         low=low,
         high=high,
         smooth_mm=smooth,
+        plane=plane,  # type: ignore[arg-type] # it checks it itself
+        reach_mm=reach,
     )
-    if model is not None and tool not in ("network", "auto"):
+    if tool != "slice" and (plane is not None or reach):
+        raise typer.BadParameter(f"The tool {tool} does not work in slices; leave --plane and --reach out.")
+    if model is not None and tool not in ("auto", *MODEL_TOOLS):
         raise typer.BadParameter(f"The tool {tool} takes no model; leave --model out.")
     inputs = [path for path in (volume, segmentation, prompts, names) if path is not None]
     case = Case(case_name(segmentation or volume), tuple(inputs))

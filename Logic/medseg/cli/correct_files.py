@@ -84,7 +84,7 @@ def correct_files(
         When a file cannot be used or written, or a prompt not be followed.
     """
     from medseg.cli.failures import interruption_postponed
-    from medseg.correction.pipeline import correct
+    from medseg.correction.pipeline import MODEL_TOOLS, correct
     from medseg.files import atomic_path, remove_file
     from medseg.version import VERSION
     from medseg.volumes import read_volume
@@ -104,7 +104,7 @@ def correct_files(
     )
     progress.update(0.95, "Writing")
     corrected, taken = _with_segment(labelmap, label.value, mask, found)
-    package = package if found.tool == "network" else None
+    package = package if found.tool in MODEL_TOOLS else None
     if package is None:
         model = {"name": found.tool, "version": VERSION, "weights_sha256": ""}
     else:

@@ -17,6 +17,7 @@ from medseg.correction.intensity import normalised
 from medseg.correction.interaction import Interaction
 from medseg.correction.region import Region, bounding_box
 from medseg.correction.window import Window
+from medseg.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,6 +67,11 @@ class NetworkTool:
     size, radius, self_loop
         As the network was trained: voxels of the window, of the ball around a click, and whether the first answer from
         nothing enters a second pass.
+
+    Raises
+    ------
+    InputError
+        When the network follows clicks in single slices.
     """
 
     def __init__(
@@ -78,6 +84,11 @@ class NetworkTool:
         radius: float = RADIUS,
         self_loop: bool = True,
     ) -> None:
+        if getattr(network, "dims", 3) != 3:
+            raise InputError(
+                "The model follows clicks in single slices, and this tool looks at a volume.",
+                advice="Choose a model for volumes, or the tool slice.",
+            )
         self._network, self._volume, self._edge_mm = network, volume, edge_mm
         self._size, self._radius, self._self_loop = tuple(size), radius, self_loop
         self._spacing = np.asarray(volume.geometry.spacing[::-1])

@@ -144,7 +144,9 @@ class CorrectionLog:
                 start[region.slices] = _unpacked(data["start"], region)
             entries = [
                 LoggedPrompt(
-                    Prompt.from_dict({key: entry[key] for key in ("type", "ras", "positive")}),
+                    Prompt.from_dict(
+                        {**{key: entry[key] for key in ("type", "ras", "positive")}, "plane": entry.get("plane")}
+                    ),
                     _region(entry["region"]),
                     int(entry["digest"]),
                 )

@@ -12,29 +12,33 @@ import numpy as np
 from medseg.correction.automatic import AutomaticTool
 from medseg.correction.classical import SMOOTH_MM, SmoothTool, ThresholdTool
 from medseg.correction.growing import FastMarchingTool, RandomWalkerTool
+from medseg.correction.prompts import check_plane
 from medseg.correction.session import Corrector
 from medseg.errors import InputError
 from medseg.models import ModelLibrary
-from medseg.models.correction import CORRECT
+from medseg.models.correction import CORRECT, is_flat
 from medseg.progress import NO_PROGRESS, Progress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from medseg.correction.prompts import Prompt
+    from medseg.correction.prompts import Plane, Prompt
     from medseg.correction.region import Region
     from medseg.correction.session import Tool
     from medseg.models import ModelPackage
     from medseg.volumes import Volume
 
-DEFAULT_MODEL = "any-structure"
-"""The model that is taken when the user names none."""
+DEFAULT_MODEL, DEFAULT_SLICE_MODEL = "any-structure", "any-slice"
+"""The models that are taken when the user names none: for volumes, and for single slices."""
 
-ToolKind = Literal["network", "threshold", "random-walker", "fast-marching", "smooth", "auto"]
+ToolKind = Literal["network", "slice", "threshold", "random-walker", "fast-marching", "smooth", "auto"]
 TOOLS: tuple[ToolKind, ...] = get_args(ToolKind)
+MODEL_TOOLS = ("network", "slice")
+"""Those that a model does the work of."""
 
 LEAST_REGION_MM, MOST_REGION_MM = 5.0, 500.0
 LEAST_SMOOTH_MM, MOST_SMOOTH_MM = 0.1, 50.0
+MOST_REACH_MM = 300.0
 
 
 @dataclass(frozen=True)
@@ -44,9 +48,10 @@ class CorrectionOptions:
     Attributes
     ----------
     tool
-        "network", a model that follows clicks; "threshold", what has a similar intensity and is connected with the
-        prompt; "random-walker" and "fast-marching", which grow from scribbles; "smooth", the segment around the prompt;
-        "auto", one of these, but for the last: a threshold when its limits are given, else what suits the first prompt
+        "network", a model that follows clicks; "slice", one that does so in single slices; "threshold", what has a
+        similar intensity and is connected with the prompt; "random-walker" and "fast-marching", which grow from
+        scribbles; "smooth", the segment around the prompt; "auto", one of these, but for slices and smoothing: a
+        threshold when its limits are given, else what suits the first prompt
         (:class:`~medseg.correction.automatic.AutomaticTool`). A random walker needs the package scikit-image.
     region_mm
         Edge of the box around a prompt in which voxels may change; ``None`` chooses by the segment, and takes 30 mm for
@@ -58,6 +63,11 @@ class CorrectionOptions:
         there is no other limit, with none they are measured where the prompts are.
     smooth_mm
         Thinner spikes and channels are smoothed away.
+    plane
+        In which slices the tool "slice" follows prompts that do not say it themselves: "axial", "coronal" or
+        "sagittal"; ``None``: those in which the prompt is flat, of several those of the best resolution.
+    reach_mm
+        So far the tool "slice" goes on to each side, slice by slice; 0: it corrects one slice.
 
     Raises
     ------
@@ -71,6 +81,8 @@ class CorrectionOptions:
     low: float | None = None
     high: float | None = None
     smooth_mm: float = SMOOTH_MM
+    plane: Plane | None = None
+    reach_mm: float = 0.0
 
     def __post_init__(self) -> None:
         if self.tool not in TOOLS:
@@ -84,6 +96,12 @@ class CorrectionOptions:
             raise InputError(
                 f"What is thinner than {self.smooth_mm} is to be smoothed away.",
                 advice=f"Give {LEAST_SMOOTH_MM:g} to {MOST_SMOOTH_MM:g} mm.",
+            )
+        check_plane(self.plane)
+        if not _lies_between(self.reach_mm, 0.0, MOST_REACH_MM):
+            raise InputError(
+                f"The slices to go on to lie within {self.reach_mm}.",
+                advice=f"Give up to {MOST_REACH_MM:g} mm, or 0 for one slice alone.",
             )
         for limit in (self.low, self.high):
             if limit is not None and not _lies_between(limit, -math.inf, math.inf):
@@ -125,31 +143,56 @@ class Correction:
     tool: str = "network"
 
 
-def correction_package(name_or_folder: str | None = None, library: ModelLibrary | None = None) -> ModelPackage:
-    """Return the package that follows clicks: by name or folder, else :data:`DEFAULT_MODEL`, else the only one.
+def correction_package(
+    name_or_folder: str | None = None, library: ModelLibrary | None = None, *, flat: bool = False
+) -> ModelPackage:
+    """Return the package that follows clicks: by name or folder, else the default, else the only one.
+
+    Parameters
+    ----------
+    flat
+        Whether it is to do so in single slices, by default :data:`DEFAULT_SLICE_MODEL`; else in volumes, by default
+        :data:`DEFAULT_MODEL`.
 
     Raises
     ------
     InputError
-        When none was named and there is no default.
+        When the named one is of the other kind, or none was named and there is no default.
     ModelError
         When there is none of that name, or it does something else.
     """
     library = library or ModelLibrary()
     if name_or_folder:
-        return library.find(name_or_folder, CORRECT)
-    packages = library.packages(CORRECT)
+        package = library.find(name_or_folder, CORRECT)
+        _check_flat(package, flat=flat)
+        return package
+    packages = [package for package in library.packages(CORRECT) if is_flat(package.window) == flat]
+    default, where = (DEFAULT_SLICE_MODEL, " in single slices") if flat else (DEFAULT_MODEL, "")
     for package in packages:
-        if package.name == DEFAULT_MODEL or len(packages) == 1:
+        if package.name == default or len(packages) == 1:
             return package
     if packages:
         raise InputError(
-            "There are several models that follow clicks, and none was chosen.",
+            f"There are several models that follow clicks{where}, and none was chosen.",
             advice=f"Choose one of {', '.join(package.name for package in packages)}.",
         )
     raise InputError(
-        "No model that follows clicks is installed.",
+        f"No model that follows clicks{where} is installed.",
         advice="Install one, or train one with a recipe of the task correction.",
+    )
+
+
+def _check_flat(package: ModelPackage, *, flat: bool) -> None:
+    if is_flat(package.window) == flat:
+        return
+    if flat:
+        raise InputError(
+            f"The model '{package.name}' follows clicks in volumes, not in single slices.",
+            advice="Choose another model, or the tool network.",
+        )
+    raise InputError(
+        f"The model '{package.name}' follows clicks in single slices, not in volumes.",
+        advice="Choose another model, or the tool slice.",
     )
 
 
@@ -164,9 +207,14 @@ def package_for(
         As :func:`correction_package`.
     """
     library = library or ModelLibrary()
-    if options.tool == "auto" and (_has_limits(options) or not (name_or_folder or library.packages(CORRECT))):
+    if options.tool == "auto":
+        if _has_limits(options):
+            return None
+        if not name_or_folder and all(is_flat(package.window) for package in library.packages(CORRECT)):
+            return None
+    elif options.tool not in MODEL_TOOLS:
         return None
-    return correction_package(name_or_folder, library) if options.tool in {"network", "auto"} else None
+    return correction_package(name_or_folder, library, flat=options.tool == "slice")
 
 
 def make_tool(
@@ -177,21 +225,21 @@ def make_tool(
     Parameters
     ----------
     package
-        Of the verb "correct"; only the tool "network" needs it, and "auto" uses it.
+        Of the verb "correct"; only the tools "network" and "slice" need it, and "auto" uses it.
     network
         Its network, when it is loaded already; it is put into eval mode and onto the device of the options.
 
     Raises
     ------
     InputError
-        When the tool is "network" and there is no package.
+        When the tool needs a package, and there is none or one of the other kind.
     DeviceError, ModelError
         When there is no such device, or the model cannot be loaded.
     """
 
     def made(kind: ToolKind) -> Tool:
-        if kind == "network":
-            return _network_tool(volume, options, package, network)
+        if kind in MODEL_TOOLS:
+            return _model_tool(volume, options, package, network, flat=kind == "slice")
         if kind == "threshold":
             return ThresholdTool(volume, options.region_mm, low=options.low, high=options.high)
         if kind == "smooth":
@@ -216,8 +264,11 @@ def _has_limits(options: CorrectionOptions) -> bool:
     return options.low is not None or options.high is not None
 
 
-def _network_tool(volume: Volume, options: CorrectionOptions, package: ModelPackage | None, network: Any) -> Tool:
+def _model_tool(
+    volume: Volume, options: CorrectionOptions, package: ModelPackage | None, network: Any, *, flat: bool
+) -> Tool:
     from medseg.correction.engine import NetworkTool
+    from medseg.correction.slices import SliceTool
     from medseg.device import choose_device
     from medseg.models import load_network
 
@@ -225,16 +276,22 @@ def _network_tool(volume: Volume, options: CorrectionOptions, package: ModelPack
         raise InputError(
             "No model that follows clicks was given.", advice="Choose one, or one of the tools that need none."
         )
+    _check_flat(package, flat=flat)
     network = load_network(package) if network is None else network
-    device = choose_device(options.device).device
-    return NetworkTool(
-        network.to(device).eval(),
-        volume,
-        edge_mm=options.region_mm,
-        size=package.window.size_ijk[::-1],
-        radius=package.correction.radius,
-        self_loop=package.correction.self_loop,
-    )
+    network = network.to(choose_device(options.device).device).eval()
+    size = package.window.size_ijk[::-1]
+    trained: dict[str, Any] = {"radius": package.correction.radius, "self_loop": package.correction.self_loop}
+    if flat:
+        return SliceTool(
+            network,
+            volume,
+            plane=options.plane,
+            reach_mm=options.reach_mm,
+            edge_mm=options.region_mm,
+            size=size[1:],
+            **trained,
+        )
+    return NetworkTool(network, volume, edge_mm=options.region_mm, size=size, **trained)
 
 
 def correct(

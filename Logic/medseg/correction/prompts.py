@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 PromptKind = Literal["point", "scribble", "box", "lasso"]
 KINDS: tuple[PromptKind, ...] = get_args(PromptKind)
 
+Plane = Literal["sagittal", "coronal", "axial"]
+PLANES: tuple[Plane, ...] = get_args(Plane)
+"""Slices across R, A and S, in this order."""
+
 _COUNTS: dict[PromptKind, tuple[int, int | None, str]] = {
     "point": (1, 1, "one place"),
     "scribble": (1, None, "at least one place"),
@@ -43,18 +47,22 @@ class Prompt:
     positive
         Whether it belongs to the segment. A positive box holds the segment, or the part of it that is to be corrected,
         and need not be full. Nothing in a negative box belongs to the segment.
+    plane
+        The slices in which it was seen, one of :data:`PLANES`; for tools that work in slices. ``None``: not known.
 
     Raises
     ------
     InputError
-        When the kind does not exist, or the places are not as many as it takes, or not finite.
+        When the kind or the plane does not exist, or the places are not as many as it takes, or not finite.
     """
 
     kind: PromptKind
     ras: np.ndarray
     positive: bool = True
+    plane: Plane | None = None
 
     def __post_init__(self) -> None:
+        check_plane(self.plane)
         if self.kind not in KINDS:
             raise InputError(f"There is no prompt '{self.kind}'.", advice=f"Use one of {', '.join(KINDS)}.")
         least, most, words = _COUNTS[self.kind]
@@ -74,10 +82,11 @@ class Prompt:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Prompt):
             return NotImplemented
-        return (self.kind, self.positive) == (other.kind, other.positive) and np.array_equal(self.ras, other.ras)
+        mine, theirs = ((one.kind, one.positive, one.plane) for one in (self, other))
+        return mine == theirs and np.array_equal(self.ras, other.ras)
 
     def __hash__(self) -> int:
-        return hash((self.kind, self.positive, self.ras.tobytes()))
+        return hash((self.kind, self.positive, self.plane, self.ras.tobytes()))
 
     @classmethod
     def from_dict(cls, given: Any) -> Prompt:
@@ -88,20 +97,21 @@ class Prompt:
         InputError
             When a key is missing, unknown or of the wrong kind.
         """
-        if not isinstance(given, dict) or not {"type", "ras"} <= set(given) <= {"type", "ras", "positive"}:
+        if not isinstance(given, dict) or not {"type", "ras"} <= set(given) <= {"type", "ras", "positive", "plane"}:
             raise InputError(
-                "A prompt has the keys 'type' and 'ras', and may have 'positive'.",
+                "A prompt has the keys 'type' and 'ras', and may have 'positive' and 'plane'.",
                 advice='Write it like {"type": "point", "ras": [12.5, -3, 40], "positive": true}.',
             )
         positive = given.get("positive", True)
         if not isinstance(positive, bool):
             raise InputError("Whether a prompt is positive is true or false.", advice="Leave it out for true.")
-        return cls(given["type"], given["ras"], positive)
+        return cls(given["type"], given["ras"], positive, given.get("plane"))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the entry that :meth:`from_dict` reads."""
         places = self.ras[0].tolist() if self.kind == "point" else self.ras.tolist()
-        return {"type": self.kind, "ras": places, "positive": self.positive}
+        told: dict[str, Any] = {"type": self.kind, "ras": places, "positive": self.positive}
+        return told if self.plane is None else {**told, "plane": self.plane}
 
     def voxels(self, geometry: Geometry) -> np.ndarray:
         """Return the voxels (N, 3), (k, j, i), of a grid that it marks; empty when it lies beside the grid.
@@ -112,6 +122,29 @@ class Prompt:
         marked = _MARKED[self.kind](self.ras, geometry)
         inside = ((marked >= 0) & (marked < geometry.shape)).all(1)
         return np.unique(marked[inside], axis=0)
+
+
+def check_plane(plane: Any) -> None:
+    """Check that slices are ``None`` or one of :data:`PLANES`.
+
+    Raises
+    ------
+    InputError
+        When they are something else.
+    """
+    if plane is not None and plane not in PLANES:
+        raise InputError(f"There are no slices '{plane}'.", advice=f"Choose one of {', '.join(PLANES)}, or none.")
+
+
+def plane_across(normal: np.ndarray) -> Plane:
+    """Return which slices are nearest to those across a direction (3,), RAS."""
+    return PLANES[int(np.abs(normal).argmax())]
+
+
+def axis_across(plane: Plane, geometry: Geometry) -> int:
+    """Return the axis of an array (k, j, i) that is nearest to being across a plane; each plane has another one."""
+    letters = ("LR", "PA", "IS")[PLANES.index(plane)]
+    return next(2 - place for place, letter in enumerate(geometry.orientation) if letter in letters)
 
 
 def prompts_from(entries: Any) -> list[Prompt]:

@@ -12,6 +12,7 @@ from medseg.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from medseg.correction.prompts import Plane
     from medseg.volumes import Geometry
 
 Voxel = tuple[int, int, int]
@@ -121,11 +122,14 @@ class Mark:
         Whether they belong to the segment.
     is_frame
         They hold the segment, and some belong to it and some do not: what a positive box says.
+    plane
+        The slices in which they were marked; ``None``: not known. See :class:`~medseg.correction.prompts.Prompt`.
     """
 
     voxels: np.ndarray
     positive: bool
     is_frame: bool = False
+    plane: Plane | None = None
 
     @property
     def middle(self) -> np.ndarray:

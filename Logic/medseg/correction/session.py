@@ -142,7 +142,8 @@ class Corrector:
         voxels = prompt.voxels(self._geometry)
         # It refuses what marks nothing.
         Region.around(voxels, self._geometry, 0.0)
-        mark = Mark(voxels, prompt.positive, is_frame=prompt.kind == "box" and prompt.positive)
+        is_frame = prompt.kind == "box" and prompt.positive
+        mark = Mark(voxels, prompt.positive, is_frame=is_frame, plane=prompt.plane)
         self._check_allowed(mark)
         state, marks = self._tool.state, [*self._marks, mark]
         try:

@@ -71,13 +71,14 @@ class Window:
     def read_image(self, image: np.ndarray) -> Tensor:
         """Return what it sees of an image (k, j, i), (1, \\*size) float32; beyond the border the image goes on.
 
-        Where its voxels are larger than those of the scan, they are means over several.
+        Where its voxels are larger than those of the scan, they are means over several; in a flat window they are not
+        means over several slices.
         """
         part, places = self._part_of(image)
-        step = float(np.linalg.norm(self.steps, axis=0).min())
-        if step >= 2:
-            reach = int(step) // 2
-            part = F.avg_pool3d(part, 2 * reach + 1, 1, reach, count_include_pad=False)
+        reach = self._reach()
+        if any(reach):
+            kernel = [2 * voxels + 1 for voxels in reach]
+            part = F.avg_pool3d(part, kernel, 1, reach, count_include_pad=False)
         return F.grid_sample(part, places, padding_mode="border", align_corners=True)[0]
 
     def read_mask(self, mask: np.ndarray) -> Tensor:
@@ -98,9 +99,19 @@ class Window:
         if np.count_nonzero(self.steps - np.diag(np.diag(self.steps))):
             raise ValueError("values of a turned window cannot be put back")
         k, j, i = (self._weights(axis, region) for axis in range(3))
-        # As three products of matrices it takes a tenth of the time of reading off millions of places.
-        values = torch.tensordot(k, found[0].float().cpu(), 1)
-        return torch.matmul(torch.matmul(j, values), i.T).numpy()
+        # As three products of matrices it takes a tenth of the time of reading off millions of places. While a network
+        # is trained in half precision, products would be in that too.
+        with torch.autocast("cpu", enabled=False):
+            values = torch.tensordot(k, found[0].float().cpu(), 1)
+            return torch.matmul(torch.matmul(j, values), i.T).numpy()
+
+    def _reach(self) -> list[int]:
+        """Return over how many voxels of the scan to each side means are taken, (k, j, i)."""
+        across = [axis for axis, count in enumerate(self.size) if count > 1]
+        if len(across) == 2:
+            # Along each axis of the scan by itself: the slices may be ten times as far apart as their voxels.
+            return [int(step) // 2 for step in np.abs(self.steps[:, across]).max(1)]
+        return [int(np.linalg.norm(self.steps, axis=0).min()) // 2] * 3
 
     def _weights(self, axis: int, region: Region) -> Tensor:
         """Return how much each voxel along an axis of the window counts for each of a region, (region, window)."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from medseg.models.correction import is_flat
+
 if TYPE_CHECKING:
     from medseg.models.correction import Correction
     from medseg.models.package import ModelPackage
@@ -74,6 +76,9 @@ def license_text(name: str) -> str:
 def _grid(package: ModelPackage) -> str:
     """Return what the network works on."""
     size = " x ".join(map(str, package.window.size_ijk))
+    if package.correction is not None and is_flat(package.window):
+        pixels = " x ".join(map(str, package.window.size_ijk[:2]))
+        return f"The network sees a part of one slice around what was pointed at, in a grid of {pixels} pixels."
     if package.correction is not None:
         return f"The network sees a box around what was pointed at, in a grid of {size} voxels."
     grid = f"The network works on axes {package.preprocessing.orientation} at {_spacing(package)}"

@@ -104,6 +104,11 @@ def read_correction(medseg: Fields, metadata: Fields) -> tuple[Correction, Windo
     return correction, Window((int(size[0]), int(size[1]), int(size[2])))
 
 
+def is_flat(window: Window) -> bool:
+    """Return whether a network sees single slices in its window, and not a part of a volume."""
+    return window.size_ijk[2] == 1
+
+
 def correction_data_format(window: Window) -> dict[str, Any]:
     """Return ``network_data_format`` of the metadata: a window and three prompts in, an answer out."""
 
@@ -126,17 +131,20 @@ def correction_data_format(window: Window) -> dict[str, Any]:
     }
 
 
-def correction_config(*, network_target: str, network_arguments: dict[str, Any], weights_file: str) -> dict[str, Any]:
+def correction_config(
+    *, network_target: str, network_arguments: dict[str, Any], weights_file: str, flat: bool = False
+) -> dict[str, Any]:
     """Return ``configs/inference.json``: ``python -m monai.bundle run --config_file configs/inference.json`` runs it.
 
     It takes files of the window's size, normalised already, with balls around the clicks, and writes the probability of
-    the structure. MedSeg reads the network from it and nothing else.
+    the structure; ``flat`` files have one slice. MedSeg reads the network from it and nothing else.
     """
     safetensors = weights_file.endswith(".safetensors")
     path = f"@bundle_root + '/{weights_file}'"
     weights = f"safetensors_torch.load_file({path})" if safetensors else f"torch.load({path}, weights_only=True)"
     keys = ["image", *_PROMPTS]
-    given = ", ".join(f"@window['{key}'][None].to(@device)" for key in keys)
+    batch, volume = ("[None, ..., 0]", "[0][..., None]") if flat else ("[None]", "[0]")
+    given = ", ".join(f"@window['{key}']{batch}.to(@device)" for key in keys)
     return {
         "imports": [
             "$import torch",
@@ -152,12 +160,12 @@ def correction_config(*, network_target: str, network_arguments: dict[str, Any],
             "_target_": "Compose",
             "transforms": [
                 {"_target_": "LoadImaged", "keys": keys},
-                {"_target_": "EnsureChannelFirstd", "keys": keys},
+                {"_target_": "EnsureChannelFirstd", "keys": keys, **({"channel_dim": "no_channel"} if flat else {})},
                 {"_target_": "EnsureTyped", "keys": keys},
             ],
         },
         "window": "$@preprocessing({" + ", ".join(f"'{key}': @{key}" for key in keys) + "})",
-        "probability": f"$torch.sigmoid(@network({given})).detach()[0]",
+        "probability": f"$torch.sigmoid(@network({given})).detach(){volume}",
         "save": {
             "_target_": "SaveImage",
             "output_dir": "@output_dir",
@@ -165,6 +173,7 @@ def correction_config(*, network_target: str, network_arguments: dict[str, Any],
             "output_ext": ".nii.gz",
             "resample": False,
             "separate_folder": False,
+            **({"squeeze_end_dims": False} if flat else {}),
         },
         "initialize": [f"$@network.load_state_dict({weights})"],
         "run": ["$@save(@probability, meta_data=@window['image'].meta)"],

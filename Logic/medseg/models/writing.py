@@ -11,7 +11,7 @@ from medseg.errors import ModelError, WriteError
 from medseg.labels import LabelTable, write_labels
 from medseg.models.bundle import inference_config, network_name
 from medseg.models.card import license_text, model_card
-from medseg.models.correction import CORRECT, Correction, correction_config, correction_data_format
+from medseg.models.correction import CORRECT, Correction, correction_config, correction_data_format, is_flat
 from medseg.models.package import InputSlot, Measured, ModelPackage, Postprocessing, sha256_of
 from medseg.models.placing import folder_beside, replace_folder
 from medseg.models.reading import FORMAT, INFERENCE, LABELS, METADATA, read_package
@@ -125,7 +125,9 @@ def write_package(
     verb = REGISTER if registration else CORRECT if correction else "segment"
     check_registration(registration, verb, preprocessing)
     if correction is not None:
-        config = correction_config(network_target=target, network_arguments=arguments, weights_file=weights_file)
+        config = correction_config(
+            network_target=target, network_arguments=arguments, weights_file=weights_file, flat=is_flat(window)
+        )
         data_format = correction_data_format(window)
     elif registration is None:
         channels = output_channels or labels.values[-1] + 1

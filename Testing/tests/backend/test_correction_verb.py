@@ -93,6 +93,21 @@ def test_a_worker_that_forgot_everything_gives_the_same(a_model: Path) -> None:
     assert np.array_equal(warm.mask, cold.mask)
 
 
+def test_planes_of_prompts_and_the_reach_come_to_the_worker(tmp_path: Path) -> None:
+    caller = Caller(write_clicks_package(tmp_path / "any-slice", flat=True))
+    options = {"device": "cpu", "tool": "slice", "plane": "coronal", "reach_mm": 0.0}
+    given = [CLICKS[0], Prompt("point", CLICKS[2].ras, plane="sagittal")]
+    found = caller.ask(given, options=options)
+    assert (found.tool, found.model["name"]) == ("slice", "any-slice")
+    shapes = [tuple(np.subtract(stop, start)) for start, stop in found.boxes]
+    assert [shape.index(1) for shape in shapes] == [1, 2]
+    further = caller.ask(given[:1], options={**options, "reach_mm": 3.0})
+    (start, stop) = further.boxes[0]
+    assert start[1] >= 20 - 3
+    assert stop[1] <= 20 + 4
+    assert caller.mask[9, 20, 20] == 1
+
+
 def test_the_box_that_the_caller_names_is_in_the_answer(a_model: Path) -> None:
     caller = Caller(a_model)
     caller.ask(CLICKS)

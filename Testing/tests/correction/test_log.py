@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medseg.correction.log import CorrectionLog, digest_of
-from medseg.correction.prompts import Prompt
+from medseg.correction.prompts import PLANES, Prompt
 from medseg.correction.region import Region
 
 SHAPE = (6, 9, 11)
@@ -26,13 +26,16 @@ class Segment:
         self.states = [self.mask.copy()]
         self.regions: list[Region] = []
 
+    def prompt(self) -> Prompt:
+        return Prompt("point", self.rng.random(3), plane=(None, *PLANES)[int(self.rng.integers(4))])
+
     def click(self) -> None:
         start = [int(self.rng.integers(0, size - 1)) for size in SHAPE]
         stop = [int(self.rng.integers(low + 1, size + 1)) for low, size in zip(start, SHAPE, strict=True)]
         region = Region(tuple(start), tuple(stop))
         self.mask[region.slices] = self.rng.random(region.shape) > 0.5
         self.regions.append(region)
-        prompts = [*self.log.prompts(len(self.log.entries)), Prompt("point", self.rng.random(3))]
+        prompts = [*self.log.prompts(len(self.log.entries)), self.prompt()]
         self.log.record(prompts, self.regions, digest_of(self.mask))
         self.states.append(self.mask.copy())
 

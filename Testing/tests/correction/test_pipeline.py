@@ -106,16 +106,52 @@ def test_a_choice_can_be_taken_back_and_made_again_with_a_network(tmp_path: Path
 
 def test_a_package_is_looked_for_when_the_tool_can_use_one(tmp_path: Path) -> None:
     write_clicks_package(tmp_path / "any-structure")
+    write_clicks_package(tmp_path / "any-slice", flat=True)
     library, empty = ModelLibrary([tmp_path]), ModelLibrary([])
+    models = {"network": "any-structure", "slice": "any-slice", "auto": "any-structure"}
     for tool in TOOLS:
         found = package_for(CorrectionOptions(tool), None, library)
-        assert (found is not None) == (tool in {"network", "auto"})
+        assert (None if found is None else found.name) == models.get(tool)
     assert package_for(CorrectionOptions("auto", low=3.0), None, library) is None
     assert package_for(CorrectionOptions("auto"), None, empty) is None
     with pytest.raises(InputError):
         package_for(CorrectionOptions("network"), None, empty)
     with pytest.raises(ModelError):
         package_for(CorrectionOptions("auto"), "missing", empty)
+
+
+def test_models_for_volumes_and_for_slices_do_not_stand_in_for_each_other(tmp_path: Path) -> None:
+    for name, flat in (("solid", False), ("flat", True)):
+        write_clicks_package(tmp_path / name / name, flat=flat)
+    solids, flats = ModelLibrary([tmp_path / "solid"]), ModelLibrary([tmp_path / "flat"])
+    with pytest.raises(InputError, match="No model that follows clicks in single slices is installed"):
+        package_for(CorrectionOptions("slice"), None, solids)
+    with pytest.raises(InputError, match="No model that follows clicks is installed"):
+        package_for(CorrectionOptions("network"), None, flats)
+    assert package_for(CorrectionOptions("auto"), None, flats) is None
+    with pytest.raises(InputError, match="'any-structure' follows clicks in volumes, not in single slices"):
+        package_for(CorrectionOptions("slice"), str(tmp_path / "solid" / "solid"), solids)
+    with pytest.raises(InputError, match="'any-slice' follows clicks in single slices, not in volumes"):
+        correct(a_volume(), nothing(), [], package=read_package(tmp_path / "flat" / "flat"))
+
+
+def test_a_slice_is_corrected_from_end_to_end_and_the_slices_beside_it_when_asked(tmp_path: Path) -> None:
+    package = read_package(write_clicks_package(tmp_path / "any-slice", flat=True))
+    for plane, axis in (("axial", 0), ("coronal", 1), ("sagittal", 2)):
+        options = CorrectionOptions("slice", plane=plane)  # type: ignore[arg-type]
+        result = correct(a_volume(), nothing(), [click(12, 20, 20)], options, package=package)
+        assert result.tool == "slice"
+        assert result.mask[12, 20, 20]
+        assert result.region is not None
+        assert result.region.shape[axis] == 1
+    # A scribble in its own slices binds these whatever the model says.
+    ends = GRID.ijk_to_ras_points(np.array([[20.0, 20, 11], [20, 20, 13]]))
+    options = CorrectionOptions("slice", plane="axial", reach_mm=3.0)
+    result = correct(a_volume(), nothing(), [Prompt("scribble", ends)], options, package=package)
+    assert result.mask[11:14, 20, 20].all()
+    assert result.region is not None
+    assert result.region.start[0] <= 11
+    assert result.region.shape[0] <= 7
 
 
 @pytest.mark.parametrize(
@@ -129,6 +165,9 @@ def test_a_package_is_looked_for_when_the_tool_can_use_one(tmp_path: Path) -> No
         ({"low": 5, "high": 4.5}, "No intensity lies between 5 and 4.5"),
         ({"smooth_mm": 0.0}, "smoothed away"),
         ({"smooth_mm": None}, "smoothed away"),
+        ({"plane": "oblique"}, "no slices 'oblique'"),
+        ({"reach_mm": -1.0}, "slices to go on to lie within -1.0"),
+        ({"reach_mm": 301}, "slices to go on to"),
     ],
 )
 def test_options_that_cannot_be_used_are_refused(wrong: dict[str, Any], sentence: str) -> None:

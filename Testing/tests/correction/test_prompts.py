@@ -37,11 +37,12 @@ def test_a_list_is_read_in_its_order_and_written_back(tmp_path: Path) -> None:
         {"type": "scribble", "ras": [[1, 2, 3], [4, 5, 6]], "positive": False},
         {"type": "box", "ras": [[0, 0, 0], [5, 5, 5]], "positive": True},
         {"type": "lasso", "ras": [[0, 0, 1], [4, 0, 1], [0, 4, 1]], "positive": True},
+        {"type": "point", "ras": [1, 2, 3], "positive": True, "plane": "coronal"},
     ]
     path = tmp_path / "p.json"
     path.write_text(json.dumps(entries))
     prompts = read_prompts(path)
-    assert [prompt.kind for prompt in prompts] == ["point", "scribble", "box", "lasso"]
+    assert [prompt.kind for prompt in prompts] == ["point", "scribble", "box", "lasso", "point"]
     assert [prompt.to_dict() for prompt in prompts] == entries
     assert prompts_from([{"type": "point", "ras": [1, 2, 3]}])[0].positive
 
@@ -61,6 +62,8 @@ def test_a_list_is_read_in_its_order_and_written_back(tmp_path: Path) -> None:
         ([{"type": "point", "ras": [1, 2, float("nan")]}], "finite"),
         ([{"type": "point", "ras": [1, 2, 3], "positive": 1}], "true or false"),
         ([{"type": "point", "ras": [1, 2, 3], "colour": "red"}], "keys"),
+        ([{"type": "point", "ras": [1, 2, 3], "plane": "oblique"}], "no slices 'oblique'"),
+        ([{"type": "point", "ras": [1, 2, 3], "plane": 1}], "no slices '1'"),
     ],
 )
 def test_what_is_no_prompt_is_refused_in_a_sentence(entries: Any, words: str) -> None:
@@ -133,4 +136,5 @@ def test_prompts_that_say_the_same_are_equal() -> None:
     assert here != there
     assert here != Prompt("point", [1.0, 2, 3], positive=False)
     assert here != Prompt("scribble", [1.0, 2, 3])
+    assert here != Prompt("point", [1.0, 2, 3], plane="axial")
     assert here != "here"

@@ -56,3 +56,36 @@ def test_a_turned_window_is_not_put_back() -> None:
     window = Window((4, 4, 4), np.array([8.0, 8, 8]), steps)
     with pytest.raises(ValueError, match="turned"):
         window.put_back(torch.zeros(1, 4, 4, 4), Region((0, 0, 0), (1, 1, 1)))
+
+
+def test_values_are_put_back_while_a_network_is_trained_in_half_precision() -> None:
+    window = Window.around(np.array([12.0, 20, 18]), 30.0, (1.0, 1.0, 1.0), (16, 16, 16))
+    values, region = torch.rand(1, 16, 16, 16), window.region(SHAPE)
+    expected = window.put_back(values, region)
+    with torch.autocast("cpu", torch.bfloat16):
+        np.testing.assert_array_equal(window.put_back(values, region), expected)
+
+
+def test_a_flat_window_is_a_part_of_one_slice() -> None:
+    image = np.random.default_rng(0).random(SHAPE, np.float32)
+    for axis, index in ((0, 12), (1, 30), (2, 5)):
+        size = [9, 9]
+        size.insert(axis, 1)
+        centre = np.array([12.0, 20, 18])
+        centre[axis] = index
+        window = Window.around(centre, 9.0, (1.0, 1.0, 1.0), size)
+        region = window.region(SHAPE)
+        assert region.shape == tuple(size)
+        assert region.start[axis] == index
+        np.testing.assert_allclose(window.read_image(image)[0].numpy(), image[region.slices], atol=1e-5)
+        np.testing.assert_allclose(window.put_back(window.read_image(image), region), image[region.slices], atol=1e-5)
+
+
+def test_a_coarse_flat_window_takes_means_within_its_slice_and_never_over_slices() -> None:
+    image = np.zeros(SHAPE, np.float32)
+    image[:, ::2, ::2] = 4
+    image[11] = image[13] = 1e6
+    seen = Window.around(np.array([12.0, 20, 18]), 32.0, (1.0, 1.0, 1.0), (1, 8, 8)).read_image(image)
+    # Of 5 x 5 voxels 4, 6 or 9 count.
+    assert seen.min() > 0.5
+    assert seen.max() < 1.5

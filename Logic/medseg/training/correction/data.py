@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class SampleBatch(TypedDict):
-    """What a step takes: image, truth and start (B, 1, \\*window) float32, and a number for the simulated user (B,)."""
+    """What a step takes: image, truth and start (B, 1, \\*size) float32, and a number for the simulated user (B,)."""
 
     image: Tensor
     truth: Tensor

@@ -91,14 +91,16 @@ def correction_card(recipe: CorrectionRecipe, figures: Sequence[StructureFigures
     how = [
         f"Samples: {seen}. Up to {recipe.clicks.most} more clicks than the first of a simulated user before each step.",
         f"{settings.epochs} epochs of {settings.steps_per_epoch} steps, seed {recipe.seed}.",
+        *(["Single slices across all three axes of the scans."] if recipe.is_flat else []),
         f"Loss: normalised focal (gamma {recipe.gamma:g}), Dice (weight {recipe.dice_weight:g}).",
     ]
-    return card_of(recipe, how, _accuracy(figures), epochs=epochs)
+    return card_of(recipe, how, _accuracy(figures, flat=recipe.is_flat), epochs=epochs)
 
 
-def _accuracy(figures: Sequence[StructureFigures]) -> list[str]:
+def _accuracy(figures: Sequence[StructureFigures], *, flat: bool) -> list[str]:
     if not figures:
         return ["", "These weights have not been measured on scans that they were not trained on."]
+    slices = " Means over three slices, one in each direction, in which the structure is largest." if flat else ""
     count = len(figures[0].scores)
     head = ["Scan", "Structure", "Trained on its kind", *(str(number) for number in range(1, count + 1))]
     rows = [
@@ -109,7 +111,8 @@ def _accuracy(figures: Sequence[StructureFigures]) -> list[str]:
         "",
         f"## Dice after 1 to {count} clicks, on scans that were not trained on",
         "",
-        "From nothing; a simulated user clicks into the middle of the largest error, on the scan's own voxels.",
+        "From nothing; a simulated user clicks into the middle of the largest error, on the scan's own voxels."
+        + slices,
         "",
         "| " + " | ".join(head) + " |",
         "|" + "---|" * len(head),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from medseg.errors import MedSegError, RecipeError
 from medseg.progress import NO_PROGRESS, Progress
-from medseg.training.correction.samples import LabelledScan, Sample, sample_of
+from medseg.training.correction.samples import LabelledScan, Sample, sample_of, slice_of
 from medseg.training.correction.sources import ScansSource, ShapesSource
 from medseg.training.synthesis.painting import paint, random_contrast
 from medseg.training.synthesis.shapes import random_shapes
@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from medseg.training.correction.recipe import CorrectionRecipe
     from medseg.training.synthesis import Draws
     from medseg.volumes import Volume
+
+
+_MOST_SMALL = 200
+_SLAB = 8
+"""A slab of shapes has an eighth of the slices that a cube would have."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,12 +102,23 @@ class ScanMaker:
         return list(self._training), list(self._aside)
 
     def training_sample(self, draws: Draws) -> Sample:
-        """Return a structure of a scan."""
+        """Return a structure of a scan, or a slice of it.
+
+        Raises
+        ------
+        RecipeError
+            When hundreds of slices show less than 8 pixels of their structures.
+        """
         scans = list(self._training.values())
-        scan = scans[draws.whole(0, len(scans) - 1)]
-        values = sorted(scan.structures)
-        value = values[draws.whole(0, len(values) - 1)]
-        return sample_of(scan, value, self._recipe.samples, self._recipe.window, draws)
+        for _ in range(_MOST_SMALL):
+            scan = scans[draws.whole(0, len(scans) - 1)]
+            sample = _drawn(scan, self._recipe, draws)
+            if sample is not None:
+                return sample
+        raise RecipeError(
+            f"The structures in {self._source.folder} are too small to be seen in slices.",
+            advice="Leave this source out, or lower samples.edge_mm.",
+        )
 
     def kept_aside(self) -> list[KeptAside]:
         """Return structures of the cases kept aside: of every kind as many, up to the recipe's number."""
@@ -129,19 +145,31 @@ class ShapeMaker:
     def training_sample(self, draws: Draws) -> Sample:
         """Return one of several shapes."""
         source, recipe = self._source, self._recipe
+        # For slices a slab, into which they can be turned.
+        size = (max(recipe.window) // _SLAB, *recipe.size) if recipe.is_flat else recipe.window
         while True:
-            labels, classes = random_shapes(recipe.window, source.spacing, source.shapes, draws)
+            labels, classes = random_shapes(size, source.spacing, source.shapes, draws)
             contrast = random_contrast(classes, draws, black=draws.chance(0.5))
             image = paint(labels, contrast, source.painting, draws)
             scan = LabelledScan.of_arrays(image.numpy(), labels.numpy(), (source.spacing,) * 3)
-            if scan.structures:
-                values = sorted(scan.structures)
-                value = values[draws.whole(0, len(values) - 1)]
-                return sample_of(scan, value, recipe.samples, recipe.window, draws)
+            sample = _drawn(scan, recipe, draws, axes=(0,)) if scan.structures else None
+            if sample is not None:
+                return sample
 
     def kept_aside(self) -> list[KeptAside]:
         """Return nothing: shapes are no structures that anybody asks for."""
         return []
+
+
+def _drawn(
+    scan: LabelledScan, recipe: CorrectionRecipe, draws: Draws, *, axes: Sequence[int] = (0, 1, 2)
+) -> Sample | None:
+    """Return a structure of a scan; ``None`` where it is to be seen in a slice and cannot be."""
+    values = sorted(scan.structures)
+    value = values[draws.whole(0, len(values) - 1)]
+    if recipe.is_flat:
+        return slice_of(scan, value, recipe.samples, recipe.size, draws, axes=axes)
+    return sample_of(scan, value, recipe.samples, recipe.window, draws)
 
 
 def makers_of(recipe: CorrectionRecipe, data: Path | None, progress: Progress = NO_PROGRESS) -> list[SampleMaker]:

@@ -75,17 +75,28 @@ class CorrectionModule(AveragedModule):
 
 def losses_of(network: ClickNetwork, batch: SampleBatch, recipe: CorrectionRecipe) -> dict[str, Tensor]:
     """Return the losses of a batch; the same batch meets the same user."""
-    clicks, truth = recipe.clicks, batch["truth"]
-    logits = logits_after_clicks(
-        network,
-        batch["image"],
-        truth,
-        np.random.default_rng((recipe.seed, int(batch["number"][0]))),
-        starts=batch["start"] if bool(batch["start"].any()) else None,
-        radius=clicks.radius,
-        self_loop=clicks.self_loop,
-        most_clicks=clicks.most,
-    )
+    clicks, rng = recipe.clicks, np.random.default_rng((recipe.seed, int(batch["number"][0])))
+    begun = batch["start"].flatten(1).any(1)
+    found, truths = [], []
+    # Those from nothing by themselves: among others they would go without the Self-Loop.
+    for group in (begun, ~begun):
+        if not bool(group.any()):
+            continue
+        images, truth, start = (batch["image"][group], batch["truth"][group], batch["start"][group])
+        truths.append(truth)
+        found.append(
+            logits_after_clicks(
+                network,
+                images,
+                truth,
+                rng,
+                starts=start if bool(start.any()) else None,
+                radius=clicks.radius,
+                self_loop=clicks.self_loop,
+                most_clicks=clicks.most,
+            )
+        )
+    logits, truth = torch.cat(found), torch.cat(truths)
     focal, overlap = normalised_focal_loss(logits, truth, gamma=recipe.gamma), _dice_loss(logits, truth)
     return {"loss": focal + recipe.dice_weight * overlap, "focal": focal, "dice": overlap}
 

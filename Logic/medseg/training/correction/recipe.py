@@ -51,7 +51,8 @@ class MeasuringSection(Section):
 class CorrectionRecipe(Section):
     """A whole recipe; :func:`medseg.training.tasks.read_any_recipe` makes it from a file.
 
-    ``window`` is the size (k, j, i) of the grid in which the network sees a structure. What is minimised is the
+    ``window`` is the size (k, j, i) of the grid in which the network sees a structure; with 1 as the first size it sees
+    single slices, in any of the three directions of a scan, and is a network in 2D. What is minimised is the
     normalised focal loss of PE-MED and, ours, ``dice_weight`` times the Dice loss. With ``gamma`` 0 the former is
     half of the cross entropy.
     """
@@ -73,8 +74,11 @@ class CorrectionRecipe(Section):
     @field_validator("window")
     @classmethod
     def _multiples(cls, window: tuple[int, int, int]) -> tuple[int, int, int]:
-        if any(size < STEP or size % STEP for size in window):
-            raise ValueError(f"must be multiples of {STEP}")
+        sizes = window[1:] if window[0] == 1 else window
+        if any(size < STEP or size % STEP for size in sizes):
+            raise ValueError(f"must be multiples of {STEP}, but for a 1 in the first place, which stands for slices")
+        if len(sizes) == 2 and sizes[0] != sizes[1]:
+            raise ValueError("must be square for slices")
         return window
 
     @model_validator(mode="after")
@@ -87,11 +91,21 @@ class CorrectionRecipe(Section):
             raise ValueError("optimisation.compile is not there for this task")
         return self
 
+    @property
+    def is_flat(self) -> bool:
+        """Whether the network sees single slices."""
+        return self.window[0] == 1
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """What of the window the network sees: (k, j, i), or (j, i) of slices."""
+        return self.window[1:] if self.is_flat else self.window
+
     def empty_inputs(self) -> tuple[Tensor, ...]:
-        """Return what the network takes in a step, zeros: an image and three prompts (B, 1, \\*window)."""
+        """Return what the network takes in a step, zeros: an image and three prompts (B, 1, \\*size)."""
         import torch
 
-        empty = torch.zeros(self.optimisation.batch_size, 1, *self.window)
+        empty = torch.zeros(self.optimisation.batch_size, 1, *self.size)
         return (empty,) * 4
 
     def digest(self) -> str:

@@ -103,13 +103,15 @@ def new_correction_network(recipe_path: Path, recipe: CorrectionRecipe) -> Click
     Raises
     ------
     RecipeError
-        When it cannot be built, or is not one that follows clicks in 3D.
+        When it cannot be built, or is not one that follows clicks in 3D, or in 2D for a window of one slice.
     """
-    network = seeded_network(recipe)
-    if not isinstance(network, ClickNetwork) or network.dims != 3:
+    network, dims = seeded_network(recipe), len(recipe.size)
+    if not isinstance(network, ClickNetwork) or network.dims != dims:
         raise RecipeError(
-            f"The network '{recipe.network.target}' does not follow clicks in 3D.",
-            advice="Choose medseg.networks.ConvolutionalPEMED, or PEMED with the argument dims: 3.",
+            f"The network '{recipe.network.target}' does not follow clicks in {dims}D.",
+            advice="Choose medseg.networks.PEMED with the argument dims: 2, or a window whose first size is not 1."
+            if recipe.is_flat
+            else "Choose medseg.networks.ConvolutionalPEMED, or PEMED with the argument dims: 3.",
         )
     if recipe.start_from is not None:
         load_start(network, recipe_path.parent / recipe.start_from)
@@ -127,10 +129,11 @@ def try_correction(network: ClickNetwork, recipe: CorrectionRecipe, device: str)
         When the GPU's memory is too small.
     """
     with on_trial("window", f"windows of {' x '.join(map(str, recipe.window))} voxels"):
-        size = (recipe.optimisation.batch_size, 1, *recipe.window)
+        size = (recipe.optimisation.batch_size, 1, *recipe.size)
         noise = torch.randn(size, generator=torch.Generator().manual_seed(0)).to(device)
         truth = torch.zeros_like(noise)
-        truth[..., 4:12, 4:12, 4:12] = 1
+        inner = (..., *[slice(4, 12)] * len(recipe.size))
+        truth[inner] = 1
         number = torch.zeros(size[0], dtype=torch.int64)
         batch: SampleBatch = {"image": noise, "truth": truth, "start": torch.zeros_like(noise), "number": number}
         losses_of(copy.deepcopy(network).to(device).train(), batch, recipe)
@@ -169,8 +172,8 @@ def _finish(
         report=output / REPORT if drawn else None,
         exported=exported,
         remarks=tuple(_sentences(figures)),
-        usage=f"medseg correct VOLUME --model {exported or package} --segment NAME --prompts PROMPTS.json "
-        "--output OUT.seg.nrrd",
+        usage=f"medseg correct VOLUME {'--tool slice ' if recipe.is_flat else ''}--model {exported or package} "
+        "--segment NAME --prompts PROMPTS.json --output OUT.seg.nrrd",
     )
 
 

@@ -6,6 +6,7 @@ the box is laid into the scan and read off there.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from dataclasses import dataclass
@@ -27,9 +28,11 @@ if TYPE_CHECKING:
     from medseg.volumes import Volume
 
 _Share = Annotated[float, Field(ge=0, le=1)]
-_FEWEST = 8
+FEWEST = 8
 """Voxels that a structure has, in the scan and in a sample."""
-_TRIES = 4
+_TRIES, _SLICE_TRIES = 4, 12
+_QUICK_TRIES = 64
+"""A voxel of a structure is drawn at random in its box so often before all are listed."""
 
 
 class SampleSection(Section):
@@ -86,7 +89,7 @@ class LabelledScan:
 
         found, counts = {}, np.bincount(labels.ravel())
         for value, box in enumerate(ndimage.find_objects(labels.astype(np.int32)), start=1):
-            if box is not None and counts[value] >= _FEWEST:
+            if box is not None and counts[value] >= FEWEST:
                 found[value] = (np.array([part.start for part in box]), np.array([part.stop for part in box]))
         k, j, i = (float(step) for step in spacing)
         return cls(np.asarray(image, np.float32), np.asarray(labels), (k, j, i), found)
@@ -118,16 +121,75 @@ def sample_of(scan: LabelledScan, value: int, section: SampleSection, size: Sequ
     low, high = scan.structures[value]
     extent = float(((high - low) * scan.spacing).max())
     for _ in range(_TRIES):
-        edge = min(max(extent * draws.uniform(*section.reach), section.edge_mm[0]), section.edge_mm[1])
+        edge = _edge(extent, section, draws)
         centre = _place_in(scan, value, draws)
         window = _laid(scan, centre, edge, size, section=section, draws=draws)
         truth = (window.read_mask(scan.labels == value) > 0.5).float()
-        if truth.sum() >= _FEWEST:
+        if truth.sum() >= FEWEST:
             break
+    return _cut_out(scan, window, truth, edge, section=section, draws=draws)
+
+
+def slice_of(
+    scan: LabelledScan,
+    value: int,
+    section: SampleSection,
+    size: Sequence[int],
+    draws: Draws,
+    *,
+    axes: Sequence[int] = (0, 1, 2),
+) -> Sample | None:
+    """Return a structure in a random slice of a scan.
+
+    Parameters
+    ----------
+    value
+        The label, one of ``scan.structures``.
+    size
+        Pixels (j, i) of the slice.
+    axes
+        Across which axes (k, j, i) of the scan slices lie before they are turned.
+
+    Returns
+    -------
+    Sample or None
+        Of (1, j, i); ``None`` when no slice that was tried shows 8 pixels of the structure.
+
+    Raises
+    ------
+    KeyError
+        When the scan has no such structure.
+    """
+    axes = slice_axes(scan, axes)
+    for _ in range(_SLICE_TRIES):
+        axis = axes[draws.whole(0, len(axes) - 1)]
+        centre, extent = _place_in_slice(scan, value, axis, draws)
+        edge = _edge(extent, section, draws)
+        window = _laid(scan, centre, edge, (1, *size), section=section, draws=draws, axis=axis)
+        truth = (_structure_in(scan, value, window) > 0.5).float()
+        if truth.sum() >= FEWEST:
+            cut = _cut_out(scan, window, truth, edge, section=section, draws=draws)
+            return Sample(*(part.squeeze(1) for part in cut))
+    return None
+
+
+def slice_axes(scan: LabelledScan, axes: Sequence[int] = (0, 1, 2)) -> list[int]:
+    """Return those of the axes across which a slice of a scan is no line; all when there is none."""
+    shape = scan.labels.shape
+    return [axis for axis in axes if min(np.delete(shape, axis)) > 1] or list(axes)
+
+
+def _edge(extent: float, section: SampleSection, draws: Draws) -> float:
+    return min(max(extent * draws.uniform(*section.reach), section.edge_mm[0]), section.edge_mm[1])
+
+
+def _cut_out(
+    scan: LabelledScan, window: Window, truth: Tensor, edge: float, *, section: SampleSection, draws: Draws
+) -> Sample:
     image = _repainted(normalised(window.read_image(scan.image)), section, draws)
     start = torch.zeros_like(truth)
     if draws.chance(section.from_segmentation):
-        start = degraded(truth, section.start_mm / edge * max(size), draws)
+        start = degraded(truth, section.start_mm / edge * max(window.size), draws)
     return Sample(image, truth, start)
 
 
@@ -159,11 +221,51 @@ def _place_in(scan: LabelledScan, value: int, draws: Draws) -> np.ndarray:
     return share * voxel + (1 - share) * (places.mean(0) + low)
 
 
+def _voxel_in(scan: LabelledScan, value: int, draws: Draws) -> np.ndarray:
+    """Return a voxel (k, j, i) of a structure."""
+    low, high = scan.structures[value]
+    for _ in range(_QUICK_TRIES):
+        voxel = np.array([draws.whole(int(start), int(stop) - 1) for start, stop in zip(low, high, strict=True)])
+        if scan.labels[tuple(voxel)] == value:
+            return voxel
+    part = scan.labels[tuple(slice(start, stop) for start, stop in zip(low, high, strict=True))]
+    places = np.argwhere(part == value)
+    return places[draws.whole(0, len(places) - 1)] + low
+
+
+def _place_in_slice(scan: LabelledScan, value: int, axis: int, draws: Draws) -> tuple[np.ndarray, float]:
+    """Return where a slice across an axis is centred, (k, j, i), and how long the structure is in it, mm."""
+    low, high = scan.structures[value]
+    voxel = _voxel_in(scan, value, draws)
+    part = [slice(start, stop) for start, stop in zip(low, high, strict=True)]
+    part[axis] = slice(int(voxel[axis]), int(voxel[axis]) + 1)
+    places = np.argwhere(scan.labels[tuple(part)] == value)
+    extent = float(np.delete((np.ptp(places, axis=0) + 1) * scan.spacing, axis).max())
+    share = draws.uniform(0, 1)
+    middle = places.mean(0) + [each.start for each in part]
+    return share * voxel + (1 - share) * middle, extent
+
+
+def _structure_in(scan: LabelledScan, value: int, window: Window) -> Tensor:
+    """Return what a window sees of a structure, (1, \\*size) from 0 to 1, without a look at the rest of the scan."""
+    low, high = scan.structures[value]
+    start = np.maximum(low - 1, 0)
+    part = scan.labels[tuple(slice(at, stop + 1) for at, stop in zip(start, high, strict=True))]
+    return dataclasses.replace(window, centre=window.centre - start).read_mask(part == value)
+
+
 def _laid(
-    scan: LabelledScan, centre: np.ndarray, edge_mm: float, size: Sequence[int], *, section: SampleSection, draws: Draws
+    scan: LabelledScan,
+    centre: np.ndarray,
+    edge_mm: float,
+    size: Sequence[int],
+    *,
+    section: SampleSection,
+    draws: Draws,
+    axis: int = 0,
 ) -> Window:
-    """Return the box as a turned, stretched and mirrored grid in the scan."""
-    turn = np.eye(3)
+    """Return the box as a turned, stretched and mirrored grid in the scan; its first axis lies along the given one."""
+    turn = np.eye(3)[:, [axis, *(other for other in range(3) if other != axis)]]
     for first, second in itertools.combinations(range(3), 2):
         angle = math.radians(draws.uniform(-section.rotation_degrees, section.rotation_degrees))
         step = np.eye(3)
