@@ -178,7 +178,8 @@ def correction_package(
         )
     raise InputError(
         f"No model that follows clicks{where} is installed.",
-        advice="Install one, or train one with a recipe of the task correction.",
+        advice="Install one, train one with a recipe of the task correction, or choose the tool random-walker, "
+        "fast-marching or threshold.",
     )
 
 

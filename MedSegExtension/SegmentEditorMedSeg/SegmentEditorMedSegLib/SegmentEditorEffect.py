@@ -100,6 +100,7 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
         from MedSegLib.background import Poller
         from MedSegLib.workerAccess import sharedWorker
         from SegmentEditorMedSegLib.correction import SegmentCorrection
+        from SegmentEditorMedSegLib.effectOptions import WITHOUT_MODEL
         from SegmentEditorMedSegLib.promptDisplay import PromptDisplay
         from SegmentEditorMedSegLib.strokeDisplay import StrokeDisplay
 
@@ -119,6 +120,9 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
         self._observe(self.scriptedEffect.parameterSetNode(), vtk.vtkCommand.ModifiedEvent)
         self._followSegmentation()
         self._say("")
+        if not self.options.lookForModels() and self.options.settings().tool == WITHOUT_MODEL:
+            self._say(_("No model that follows prompts is installed; the segment grows from what you point at."))
+        self.options.show()
         self.correction.lookAgain()
         self._warmUp()
 

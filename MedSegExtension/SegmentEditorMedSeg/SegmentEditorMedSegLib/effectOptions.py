@@ -18,13 +18,16 @@ if TYPE_CHECKING:
 DEFAULTS: dict[str, Any] = {
     "Positive": 1,
     "Shape": POINTING,
-    "Tool": "network",
+    "Tool": "",
     "Model": "",
     "RegionMm": 0,
     "KeepOthers": 1,
     "ReachMm": 0,
 }
-"""The parameters in the Segment Editor's node, with the values that they have at first."""
+"""The parameters in the Segment Editor's node, with the values that they have at first; no tool: what there is."""
+
+WITH_MODEL, WITHOUT_MODEL = "network", "fast-marching"
+"""The tool at first, with a model that follows prompts and without one."""
 
 
 class EffectOptions:
@@ -50,10 +53,11 @@ class EffectOptions:
         for tool in self._tools:
             self.ui.toolComboBox.addItem(names.get(tool, tool))
         self._isShowing = False
+        self._usualTool = WITH_MODEL
         for button in (self.ui.positiveButton, self.ui.negativeButton, *self._shapes.values()):
             button.connect("clicked(bool)", self._onChanged)
         self.ui.keepOthersCheckBox.connect("toggled(bool)", self._onChanged)
-        self.ui.toolComboBox.connect("currentIndexChanged(int)", self._onChanged)
+        self.ui.toolComboBox.connect("currentIndexChanged(int)", self._onToolChosen)
         self.ui.regionSpinBox.connect("valueChanged(double)", self._onChanged)
         self.ui.reachSpinBox.connect("valueChanged(double)", self._onChanged)
         self._onTakeBack, self._onStartAnew = onTakeBack, onStartAnew
@@ -65,6 +69,15 @@ class EffectOptions:
         for name, value in DEFAULTS.items():
             self._effect.setParameterDefault(name, value)
 
+    def lookForModels(self) -> bool:
+        """See whether there is a model that follows prompts in volumes, for the tool at first; return that."""
+        from medseg.models import ModelLibrary
+        from medseg.models.correction import CORRECT, is_flat
+
+        hasModel = any(not is_flat(package.window) for package in ModelLibrary().packages(CORRECT))
+        self._usualTool = WITH_MODEL if hasModel else WITHOUT_MODEL
+        return hasModel
+
     def settings(self) -> Settings:
         """Return how prompts are to be followed."""
         from SegmentEditorMedSegLib.correction import Settings
@@ -72,7 +85,7 @@ class EffectOptions:
         tool = self._text("Tool")
         return Settings(
             model=self._text("Model"),
-            tool=tool if tool in self._tools else self._tools[0],
+            tool=tool if tool in self._tools else self._usualTool,
             regionMm=float(self._text("RegionMm") or 0),
             keepOthers=self._text("KeepOthers") != "0",
             reachMm=float(self._text("ReachMm") or 0),
@@ -123,12 +136,15 @@ class EffectOptions:
         for name, value in (
             ("Positive", 1 if self.ui.positiveButton.checked else 0),
             ("Shape", shape),
-            ("Tool", self._tools[max(self.ui.toolComboBox.currentIndex, 0)]),
             ("RegionMm", int(self.ui.regionSpinBox.value)),
             ("KeepOthers", 1 if self.ui.keepOthersCheckBox.checked else 0),
             ("ReachMm", int(self.ui.reachSpinBox.value)),
         ):
             self._effect.setParameter(name, value)
+
+    def _onToolChosen(self, index: int) -> None:
+        if not self._isShowing and self._effect.parameterSetNode() is not None and index >= 0:
+            self._effect.setParameter("Tool", self._tools[index])
 
     def _onTakeBackClicked(self, _checked: bool = False) -> None:
         self._onTakeBack()

@@ -120,7 +120,7 @@ def clickAndUndo(case: Any, tool: str = "") -> None:
 
 
 def bestTool() -> str:
-    """Return the model when there is one, else a classical helper."""
+    """Return the model when there is one, else the helper that draws a ball to its border."""
     from medseg.models import ModelLibrary
     from medseg.models.correction import CORRECT, is_flat
 

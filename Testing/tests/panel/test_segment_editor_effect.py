@@ -12,6 +12,8 @@ from support.mrml import tag_of
 from support.radiologist import MIDDLE, SIZE, Radiologist
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from slicer_app import SlicerApplication
 
 
@@ -40,6 +42,21 @@ def test_a_model_follows_clicks_inside_and_outside(a_radiologist: Radiologist) -
     segment = a_radiologist.node.GetSegmentation().GetSegment("Ball")
     assert tag_of(segment, "DICOM.SegmentAlgorithmType") == "SEMIAUTOMATIC"
     assert tag_of(segment, "MedSeg.Model") == "any-structure"
+
+
+def test_without_a_model_the_effect_begins_with_a_helper_and_says_so(
+    a_radiologist: Radiologist, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    a_radiologist.begin(Tool="")
+    assert a_radiologist.ui.toolComboBox.currentText == "A model that follows prompts"
+    a_radiologist.editor.setActiveEffect(None)
+    monkeypatch.setenv("MEDSEG_RESOURCES", str(tmp_path))
+    a_radiologist.begin(Tool="")
+    assert a_radiologist.ui.toolComboBox.currentText == "Growing (fast marching)"
+    assert "No model" in a_radiologist.status
+    a_radiologist.click()
+    assert a_radiologist.mask()[MIDDLE], a_radiologist.status
+    assert a_radiologist.status == ""
 
 
 def test_undo_and_redo_are_those_of_the_editor_and_the_prompts_follow(a_radiologist: Radiologist) -> None:

@@ -40,7 +40,7 @@ def a_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"window": [32, 32, 40]}, "multiples of 32"),
+        ({"window": [32, 32, 40]}, "multiples of 16"),
         ({"sources": []}, "at least 1"),
         ({"sources": [scans(image="x.nii.gz")]}, "exactly once"),
         ({"sources": [scans(folder="../elsewhere")]}, "lie in the folder of the data"),

@@ -176,7 +176,7 @@ def test_a_structure_is_measured_in_its_largest_slices() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"window": [1, 32, 40]}, "multiples of 32"),
+        ({"window": [1, 32, 40]}, "multiples of 16"),
         ({"window": [1, 32, 64]}, "square"),
         ({"window": [32, 1, 32]}, "32"),
     ],

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-STEP = 32
-"""Sizes of the window are multiples of this, as :class:`medseg.networks.PEMED` takes them."""
+STEP = 16
+"""Sizes of the window are multiples of this; a network may want more, which shows before a run begins."""
 
 
 class ClicksSection(Section):
