@@ -133,6 +133,8 @@ class RandomWalkerTool(GrowTool):
                 advice="Install scikit-image, or choose the tool fast-marching.",
             ) from error
 
+        if (seeds > 0).all():
+            return (seeds == _INSIDE).astype(np.float64)
         image = view.image.astype(np.float64)
         deviation = float(image.std())
         if deviation == 0:

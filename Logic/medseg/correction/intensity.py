@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 _LOW, _HIGH = 0.005, 0.995
+_ROUNDING = 1e-6
 _MOST = 2**20
 """Voxels of which quantiles are taken; PyTorch takes no more than 16 million."""
 
@@ -27,4 +28,6 @@ def normalised(image: Tensor) -> Tensor:
     low, high = torch.quantile(seen, torch.tensor([_LOW, _HIGH], device=values.device))
     clipped = values.clamp(low, high)
     spread = clipped.std()
-    return (clipped - clipped.mean()) / torch.where(spread > 0, spread, 1.0)
+    # Of a constant image, rounding leaves a mean and a deviation that are not quite what they should be.
+    least = _ROUNDING * torch.maximum(low.abs(), high.abs())
+    return torch.where(spread > least, (clipped - clipped.mean()) / spread.clamp(min=1e-30), 0.0)

@@ -69,10 +69,16 @@ class CorrectionLog:
             self._start_digest = digest_of(self.start)
         return self._start_digest
 
-    def position_of(self, digest: int) -> int | None:
-        """Return after how many prompts the segment was what a digest says, the most; ``None``: it never was."""
+    def position_of(self, digest: int, *, near: int | None = None) -> int | None:
+        """Return after how many prompts the segment was what a digest says; ``None``: it never was.
+
+        Of several, it is the one that is nearest to ``near``, the earlier one of two; without ``near`` the last.
+        """
         digests = [self.start_digest, *(entry.digest for entry in self.entries)]
-        return next((len(digests) - 1 - back for back, one in enumerate(reversed(digests)) if one == digest), None)
+        found = [position for position, one in enumerate(digests) if one == digest]
+        if not found:
+            return None
+        return found[-1] if near is None else min(found, key=lambda position: abs(position - near))
 
     def prompts(self, position: int) -> list[Prompt]:
         """Return the first ``position`` prompts."""

@@ -31,6 +31,7 @@ _COUNTS: dict[PromptKind, tuple[int, int | None, str]] = {
 }
 _MOST_PLACES = 100_000
 _STEP_VOXELS = 0.5
+_FARTHEST_MM = 1e5
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,11 +69,11 @@ class Prompt:
         least, most, words = _COUNTS[self.kind]
         try:
             places = np.array(self.ras, np.float64)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             places = np.empty(0)
         places = places[None] if places.shape == (3,) else places
         is_shaped = places.ndim == 2 and places.shape[1:] == (3,) and least <= len(places) <= (most or _MOST_PLACES)
-        if not is_shaped or not np.isfinite(places).all():
+        if not is_shaped or not (np.abs(places) <= _FARTHEST_MM).all():
             raise InputError(
                 f"A {self.kind} takes {words}, each of three finite numbers.", advice="Give R, A, S in mm."
             )
@@ -120,8 +121,9 @@ class Prompt:
         they hold; a flat box and a lasso hold the slices (in any direction) that their plane passes.
         """
         marked = _MARKED[self.kind](self.ras, geometry)
-        inside = ((marked >= 0) & (marked < geometry.shape)).all(1)
-        return np.unique(marked[inside], axis=0)
+        marked = marked[((marked >= 0) & (marked < geometry.shape)).all(1)]
+        # The others are made of voxels that differ; sorting millions of them takes seconds.
+        return np.unique(marked, axis=0) if self.kind == "scribble" else marked
 
 
 def check_plane(plane: Any) -> None:
@@ -178,10 +180,10 @@ def read_prompts(path: Path) -> list[Prompt]:
         As :func:`prompts_from`.
     """
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
+        entries = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise ReadError(f"There is no file {path}.", advice="Check the name.") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ReadError(f"{path} is not a list of prompts in JSON.", advice="Save it again.") from error
     return prompts_from(entries)
 
@@ -213,7 +215,7 @@ def _within_box(places: np.ndarray, geometry: Geometry) -> np.ndarray:
 
 def _within_lasso(places: np.ndarray, geometry: Geometry) -> np.ndarray:
     centre = places.mean(0)
-    first, second, normal = np.linalg.svd(places - centre)[2]
+    first, second, normal = np.linalg.svd(places - centre, full_matrices=False)[2]
     reach = float((np.abs(normal @ geometry.direction) * np.asarray(geometry.spacing)).sum()) / 2
     edge = np.concatenate([places + normal * reach, places - normal * reach])
     candidates = _grid_around(edge, geometry)

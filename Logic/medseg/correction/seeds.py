@@ -25,6 +25,8 @@ that chooses it by the segment."""
 
 _PATCH_MM = 1.5
 """How far from a marked voxel it is looked at how bright its tissue is."""
+_MANY = 5_000
+"""More marked voxels than this tell by themselves how bright their tissue is."""
 _LEAST_NOISE = 0.1
 _TO_SPREAD = 1.4826
 """A median absolute deviation of a normal distribution, so many times, is its standard deviation."""
@@ -145,6 +147,9 @@ class View:
         # Thick slices add nothing, coarse voxels their next neighbours.
         reach = np.where(self.spacing <= 1.5 * self.spacing.min(), np.maximum(reach, 1), reach)
         steps = np.stack(np.meshgrid(*[np.arange(-n, n + 1) for n in reach], indexing="ij"), -1).reshape(-1, 3)
+        if len(voxels) > _MANY:
+            # A filled area: its own voxels are enough.
+            steps = np.zeros((1, 3), np.int64)
         found = np.unique((voxels[:, None] + steps).reshape(-1, 3), axis=0)
         inside = ((found >= 0) & (found < self.image.shape)).all(1)
         found = found[inside]

@@ -151,6 +151,7 @@ class Corrector:
         except BaseException:
             self._tool.restore(state)
             raise
+        region, found = self._with_mark(region, found, mark)
         before = self._mask[region.slices]
         # Most tools need not say it.
         said = marks if getattr(self._tool, "marks_bind", True) else ()
@@ -161,6 +162,16 @@ class Corrector:
         self._marks = marks
         self._mask[region.slices] = after
         return region
+
+    def _with_mark(self, region: Region, found: np.ndarray, mark: Mark) -> tuple[Region, np.ndarray]:
+        """Return a region that holds all of a mark, and the proposal in it: elsewhere the segment as it is."""
+        whole = Region.around(mark.voxels, self._geometry, 0.0).joined(region)
+        if mark.is_frame or whole == region:
+            return region, found
+        wider = self._mask[whole.slices].copy()
+        offset = np.subtract(region.start, whole.start)
+        wider[tuple(slice(int(low), int(low) + n) for low, n in zip(offset, region.shape, strict=True))] = found
+        return whole, wider
 
     def _check_allowed(self, mark: Mark) -> None:
         if self._allowed is not None and not self._allowed[tuple(mark.voxels.T)].any():

@@ -68,8 +68,8 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
     def helpText(self) -> str:
         """Slicer: return what is shown when the effect is chosen (HTML)."""
         return _(
-            "<html>Correct the selected segment, or begin it, by pointing at it in the slice views: a model follows, "
-            "and only inside a box around the prompt.<p><ul style='margin: 0'>"
+            "<html>Correct the selected segment, or begin it, by pointing at it in the slice views: a model or a "
+            "helper follows, and only inside a box around the prompt.<p><ul style='margin: 0'>"
             "<li><b>Left click:</b> a point that belongs to the segment (Add) or does not (Remove)."
             "<li><b>Left drag:</b> a scribble, a box or a lasso."
             "<li><b>Ctrl:</b> Remove instead of Add for this one, and the reverse."
@@ -123,7 +123,7 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
         if not self.options.lookForModels() and self.options.settings().tool == WITHOUT_MODEL:
             self._say(_("No model that follows prompts is installed; the segment grows from what you point at."))
         self.options.show()
-        self.correction.lookAgain()
+        self.correction.lookAgain(self.options.settings())
         self._warmUp()
 
     def deactivate(self) -> None:
@@ -278,7 +278,15 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
         return np.array([matrix.GetElement(row, 2) for row in range(3)])
 
     def _isOblique(self, viewWidget: Any) -> bool:
-        return bool(np.sort(np.abs(self._normalOf(viewWidget)))[1] > _OBLIQUE)
+        # A box lies along the axes of the segmentation, which may be turned against the world.
+        from medseg.mrml.points import points_in_frame
+
+        matrix = self.scriptedEffect.viewNode(viewWidget).GetSliceToRAS()
+        axes = np.array([[matrix.GetElement(row, column) for row in range(3)] for column in range(2)])
+        editor = self.scriptedEffect.parameterSetNode()
+        origin, *ends = points_in_frame(np.vstack([np.zeros(3), axes]), editor.GetSegmentationNode())
+        turned = [np.sort(np.abs(end - origin) / np.linalg.norm(end - origin))[1] for end in ends]
+        return bool(max(turned) > _OBLIQUE)
 
     def _choose(self, what: str) -> bool:
         if self.options is None or not what:
@@ -314,11 +322,9 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
             ask()
         except MedSegError as error:
             self._say(str(error))
-            return
         except Exception as error:
             _logger.exception("The effect MedSeg has a defect")
             self._say(_("MedSeg has a defect: {error!r}. Please report it.").format(error=error))
-            return
         if self.correction.isRunning and not self._isPolling:
             self._isPolling = True
             self._poller.add(self._poll)
@@ -348,6 +354,7 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
             _logger.exception("The effect MedSeg has a defect")
             self._say(_("MedSeg has a defect: {error!r}. Please report it.").format(error=error))
             isRunning = False
+            self._showState()
         if not isRunning and self._poller is not None:
             self._isPolling = False
             self._poller.remove(self._poll)
@@ -399,7 +406,7 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
     def _onLook(self) -> None:
         if self.correction is not None:
             self._followSegmentation()
-            self.correction.lookAgain()
+            self.correction.lookAgain(self.options.settings())
 
     # --- what is shown
 
@@ -418,8 +425,10 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
             button.enabled = bool(prompts) and not correction.isRunning
         if correction is not None and self._display is not None and not correction.isRunning:
             self._display.show(prompts)
-            if correction.geometry is not None:
-                transformID = self.scriptedEffect.parameterSetNode().GetSegmentationNode().GetTransformNodeID()
+            editor = self.scriptedEffect.parameterSetNode()
+            segmentationNode = None if editor is None else editor.GetSegmentationNode()
+            if correction.geometry is not None and segmentationNode is not None:
+                transformID = segmentationNode.GetTransformNodeID()
                 self._display.showRegion(correction.lastRegion if prompts else None, correction.geometry, transformID)
 
     def _stateText(self, count: int) -> str:

@@ -6,7 +6,7 @@ are noticed here by looking at the segment before each prompt.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from slicer.i18n import tr as _
 
 from medseg.backend.correction_client import CorrectionSession, Followed
 from medseg.backend.prepared import PreparedVolume
-from medseg.correction.log import CorrectionLog, digest_of
+from medseg.correction.log import CorrectionLog, LoggedPrompt, digest_of
 from medseg.correction.prompts import Prompt, plane_across
 from medseg.correction.region import Region
 from medseg.errors import InputError, MedSegError, WorkerError
@@ -29,6 +29,7 @@ from medseg.mrml.corrections import (
 )
 from medseg.mrml.images import image_geometry
 from medseg.mrml.points import points_in_frame, points_in_world
+from SegmentEditorMedSegLib.segmentKey import isEditableByItself, keyOf
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
 
 SLICE = "slice"
 """The tool whose prompts belong to the slices in which they were drawn."""
+
+
+_KEPT_LOGS = 8
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,8 @@ class _State:
     mask: np.ndarray
     session: CorrectionSession | None = None
     sessionKey: Any = None
+    earlier: list[list[LoggedPrompt]] = field(default_factory=list)
+    isToBeRead: bool = False
 
 
 class SegmentCorrection:
@@ -207,16 +213,20 @@ class SegmentCorrection:
         self.lastRegion = None
         self._onChanged()
 
-    def lookAgain(self) -> None:
+    def lookAgain(self, settings: Settings) -> None:
         """Notice what the editor's undo, another effect or another selection has done to the segment."""
         if self._isWriting or self._job is not None:
             return
+        self._settings = settings
+        self._seeAgain()
+        self._onChanged()
+
+    def _seeAgain(self) -> None:
         try:
             self._catchUp(self._settings)
         except MedSegError:
             # There is no segment or no volume: nothing to show, and the next prompt says why.
             self._state = None
-        self._onChanged()
 
     def poll(self) -> bool:
         """Take an answer that has arrived; return whether one is still awaited. To be called often."""
@@ -228,26 +238,29 @@ class SegmentCorrection:
             return True
         self._job = None
         sentence = ""
+        following, self._next = self._next, None
         try:
             if job.state == "done":
-                self._write(job.result())
+                sentence = self._write(job.result())
             elif job.state == "failed" and isinstance(job.error, WorkerError) and not self._wasRetried:
                 # A worker that has ended is started again, and the request says all that it needs to know.
-                self._wasRetried = True
+                self._wasRetried, self._next = True, following
                 self._submit(self._wanted)
                 return True
             else:
                 sentence = str(job.error or _("The worker gave no reason."))
         except MedSegError as error:
-            sentence = str(error)
+            sentence, following = str(error), None
         finally:
             job.drop_result()
-        following, self._next = self._next, None
-        if not sentence and following is not None:
+        if following is not None and job.state == "done":
             try:
                 self._goOn(*following)
             except MedSegError as error:
                 sentence = str(error)
+        if self._job is None:
+            # What was changed or selected meanwhile was not looked at.
+            self._seeAgain()
         self._onChanged()
         self._onFinished(sentence)
         return self._job is not None
@@ -280,33 +293,7 @@ class SegmentCorrection:
 
     def _key(self, keepOthers: bool) -> tuple[Any, ...]:
         """Return what must be as it was for the state to be that of the segment."""
-        node, identifier = self._needSegmentation(), self._segmentID()
-        editor = self._effect.parameterSetNode()
-        volume = editor.GetSourceVolumeNode()
-        image = None if volume is None else volume.GetImageData()
-        segmentation = node.GetSegmentation()
-        display = node.GetDisplayNode()
-        layers = []
-        for other in segmentation.GetSegmentIDs():
-            labels = segmentation.GetSegment(other).GetRepresentation("Binary labelmap")
-            layers.append(
-                (
-                    other,
-                    "" if labels is None else labels.GetAddressAsString("vtkObject"),
-                    0 if labels is None else labels.GetMTime(),
-                    display is None or bool(display.GetSegmentVisibility(other)),
-                )
-            )
-        return (
-            node.GetID(),
-            identifier,
-            None if volume is None else (volume.GetID(), 0 if image is None else image.GetMTime()),
-            tuple(layers),
-            editor.GetMaskMode(),
-            editor.GetMaskSegmentID() or "",
-            bool(editor.GetSourceVolumeIntensityMask()) and tuple(editor.GetSourceVolumeIntensityMaskRange()),
-            keepOthers,
-        )
+        return keyOf(self._effect, self._needSegmentation(), self._segmentID(), keepOthers)
 
     def _catchUp(self, settings: Settings) -> None:
         """Bring the state in line with the segment as it is now.
@@ -317,9 +304,13 @@ class SegmentCorrection:
             When there is no segment or no volume.
         """
         if self._job is not None:
+            if self._state is None or self._key(self._settings.keepOthers) != self._state.key:
+                raise InputError(
+                    _("An answer for the segment as it was is awaited."), advice=_("Wait for it, then point again.")
+                )
             return
         key, before = self._key(settings.keepOthers), self._state
-        if before is None or before.key != key:
+        if before is None or before.key != key or before.isToBeRead:
             self._state = self._read(key, before)
 
     def _read(self, key: tuple[Any, ...], before: _State | None) -> _State:
@@ -334,13 +325,13 @@ class SegmentCorrection:
         allowed = editable_voxels(editor, reference, source, keep_others=key[-1])
         isSameVolume = before is not None and before.key[2] == key[2] and before.geometry == geometry
         if before is not None and isSameVolume and before.key[:2] == key[:2]:
-            position = before.log.position_of(digest_of(mask))
+            position = _positionIn(before, digest_of(mask))
             if position is not None and _isEqual(before.allowed, allowed):
-                before.key, before.position, before.mask = key, position, mask
+                before.key, before.position, before.mask, before.isToBeRead = key, position, mask, False
                 return before
         volume = before.volume if before is not None and isSameVolume else PreparedVolume(aligned_volume(source))
         log, position = CorrectionLog(mask.copy()), 0
-        if before is None or before.key[:3] != key[:3]:
+        if before is None or before.key[:2] != key[:2]:
             # Another segment, or the scene was closed and opened again since.
             found = CorrectionLog.from_text(saved_log(self._needSegmentation(), self._segmentID()), mask)
             if found is not None and found[1].get("volume") == editor.GetSourceVolumeNode().GetID():
@@ -396,8 +387,8 @@ class SegmentCorrection:
         self._wanted = list(prompts)
         self._job = state.session.submit(self._wanted)
 
-    def _write(self, result: Any) -> None:
-        """Write an answer into the segment: one step of the editor's undo.
+    def _write(self, result: Any) -> str:
+        """Write an answer into the segment, one step of the editor's undo; return what the user should know.
 
         Raises
         ------
@@ -405,10 +396,10 @@ class SegmentCorrection:
             When the segment is not the one any more that the answer is for.
         """
         state, prompts, keepOthers = self._state, self._wanted, self._settings.keepOthers
+        self._state = None  # unless it is still that of the segment
         if state is None:
-            return
+            return ""
         if self._key(keepOthers) != state.key:
-            self._state = None
             raise InputError(
                 _("The segment was changed meanwhile, so the answer was not written."), advice=_("Click again.")
             )
@@ -429,15 +420,38 @@ class SegmentCorrection:
             mark_corrected(segment, result.model or {"name": result.tool})
         finally:
             self._isWriting = False
+        self._state = state
         state.mask[result.slices] = after
+        held = state.log.prompts(state.position)
+        goesOn = list(prompts[: len(held)]) == held
+        if not goesOn:
+            state.earlier = [*state.earlier[1 - _KEPT_LOGS :], state.log.entries]
         regions = [Region(start, stop) for start, stop in result.boxes]
         state.log.record(prompts, regions, digest_of(state.mask))
         state.position = len(prompts)
         state.key = self._key(keepOthers)
+        state.isToBeRead = isEditableByItself(self._effect.parameterSetNode())
         volumeID = self._effect.parameterSetNode().GetSourceVolumeNode().GetID()
         save_log(self._needSegmentation(), self._segmentID(), state.log.to_text(volume=volumeID, tool=result.tool))
         self.lastSeconds = result.seconds
         self.lastRegion = regions[-1] if regions else None
+        editor = self._effect.parameterSetNode()
+        if goesOn or keepOthers or editor.GetOverwriteMode() == editor.OverwriteNone:
+            return ""
+        return _("What other segments lost does not come back by this; Ctrl+Z brings it back.")
+
+
+def _positionIn(state: _State, digest: int) -> int | None:
+    """Return how many prompts a segment holds, also of those before a point was moved or deleted."""
+    position = state.log.position_of(digest, near=state.position)
+    if position is not None:
+        return position
+    for place, entries in reversed(list(enumerate(state.earlier))):
+        position = CorrectionLog(state.log.start, entries).position_of(digest)
+        if position is not None:
+            state.earlier, state.log.entries = state.earlier[:place], entries
+            return position
+    return None
 
 
 def _isEqual(one: np.ndarray | None, other: np.ndarray | None) -> bool:

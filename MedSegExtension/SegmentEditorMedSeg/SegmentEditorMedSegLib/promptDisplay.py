@@ -88,7 +88,10 @@ class PromptDisplay:
         self._observations = []
         for node in (*self._lists.values(), self._region):
             if node is not None and node.GetScene() is not None:
+                display = node.GetDisplayNode()
                 node.GetScene().RemoveNode(node)
+                if display is not None and display.GetScene() is not None:
+                    display.GetScene().RemoveNode(display)
         self._lists, self._region = {}, None
 
     def _fill(self, positive: bool, prompts: Sequence[tuple[Prompt, np.ndarray]]) -> None:
@@ -156,10 +159,13 @@ class PromptDisplay:
         for positive, node in self._lists.items():
             if node is not caller or self._isUpdating:
                 continue
+            if node.GetNumberOfControlPoints() != len(self._shown[positive]):
+                return  # a deletion is being followed
             for index, (number, before) in enumerate(self._shown[positive]):
                 place = [0.0, 0.0, 0.0]
                 node.GetNthControlPointPositionWorld(index, place)
                 if np.abs(before - place).max() > _STILL_MM:
+                    self._shown[positive][index] = (number, np.array(place))
                     self._onMoved(number, np.array(place))
                     return
 
@@ -168,5 +174,14 @@ class PromptDisplay:
             if node is caller and not self._isUpdating:
                 left = {node.GetNthControlPointLabel(index) for index in range(node.GetNumberOfControlPoints())}
                 gone = [number for number, _place in self._shown[positive] if str(number + 1) not in left]
+                self._renumber(gone)
                 for number in reversed(gone):
                     self._onRemoved(number)
+
+    def _renumber(self, gone: Sequence[int]) -> None:
+        """Call the points after some that are gone as they are called without those."""
+        for positive, shown in self._shown.items():
+            left = [(number, place) for number, place in shown if number not in gone]
+            self._shown[positive] = [(number - sum(one < number for one in gone), place) for number, place in left]
+            for index, (number, _place) in enumerate(self._shown[positive]):
+                self._lists[positive].SetNthControlPointLabel(index, str(number + 1))
