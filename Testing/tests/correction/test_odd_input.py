@@ -1,4 +1,4 @@
-"""Volumes and prompts that nobody thinks of at first: no numbers, one slice, a line that leaves, many thousand places."""
+"""Volumes and prompts that nobody thinks of at first: no numbers, one slice, a line that leaves, many places."""
 
 from __future__ import annotations
 
