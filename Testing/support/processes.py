@@ -42,3 +42,16 @@ def _resident_bytes(process: psutil.Process) -> int:
         return int(process.memory_info().rss)
     except psutil.NoSuchProcess:
         return 0
+
+
+def workers() -> dict[int, str]:
+    """Return the commands of the workers, and of their computing processes, that descend from this process."""
+    found = {}
+    for process in psutil.Process().children(recursive=True):
+        try:
+            command = process.cmdline()
+        except psutil.NoSuchProcess:
+            continue
+        if {"medseg.backend.worker", "medseg.backend.compute"} & set(command):
+            found[process.pid] = " ".join(command)
+    return found

@@ -167,6 +167,10 @@ def the_radiologist(application: SlicerApplication, repository: Path, clicks_res
         patch.setenv("MEDSEG_RESOURCES", str(clicks_resources))
         patch.setenv("OMP_NUM_THREADS", "1")
         yield Radiologist(application, repository)
+        # Slicer ends it with itself; a process of tests goes on with the next file.
+        from MedSegLib.workerAccess import sharedWorker
+
+        sharedWorker().end()
         application.reset()
 
 

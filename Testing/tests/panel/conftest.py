@@ -9,6 +9,7 @@ import pytest
 
 from slicer_app import SlicerApplication
 from support.packages import bright_blob_case, write_bright_blob_package
+from support.processes import until, workers
 from support.radiologist import a_radiologist, clicks_resources, the_radiologist  # noqa: F401 - fixtures
 
 if TYPE_CHECKING:
@@ -73,6 +74,14 @@ class PanelUser:
         self.press()
         self.until(lambda: self.ui.progressBar.value > 0 or not self.panel.controller.isRunning)
         assert self.panel.controller.isRunning, self.status
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_worker_outlives_its_file() -> Iterator[None]:
+    """Fail the file whose worker is still there when its modules are gone."""
+    before = workers().keys()
+    yield
+    until(lambda: workers().keys() <= before, "the end of the workers of this file")
 
 
 @pytest.fixture(scope="session")
