@@ -65,6 +65,10 @@ class Region:
             return self
         return Region(_triple(np.minimum(self.start, other.start)), _triple(np.maximum(self.stop, other.stop)))
 
+    def common(self, other: Region) -> Region:
+        """Return the box of the voxels that lie in this and in another one; there must be some."""
+        return Region(_triple(np.maximum(self.start, other.start)), _triple(np.minimum(self.stop, other.stop)))
+
     @property
     def slices(self) -> tuple[slice, slice, slice]:
         """What cuts it out of an array (k, j, i)."""

@@ -43,6 +43,12 @@ class Window:
         steps = np.diag(edge_mm / max(k, j, i) / np.asarray(spacing, np.float64))
         return cls((k, j, i), np.asarray(centre, np.float64), steps)
 
+    @property
+    def flat_axis(self) -> int | None:
+        """Across which of its axes it is flat, a part of one slice; ``None``: it is not."""
+        single = [axis for axis, count in enumerate(self.size) if count == 1]
+        return single[0] if len(single) == 1 else None
+
     def places(self) -> Tensor:
         """Return where its voxels lie, (\\*size, 3) float32, voxels (k, j, i) of the scan."""
         axes = [torch.arange(n, dtype=torch.float32) - (n - 1) / 2 for n in self.size]
@@ -112,10 +118,10 @@ class Window:
 
     def _reach(self) -> list[int]:
         """Return over how many voxels of the scan to each side means are taken, (k, j, i)."""
-        across = [axis for axis, count in enumerate(self.size) if count > 1]
-        if len(across) == 2:
+        if self.flat_axis is not None:
             # Along each axis of the scan by itself: the slices may be ten times as far apart as their voxels.
-            return [int(step) // 2 for step in np.abs(self.steps[:, across]).max(1)]
+            in_plane = np.abs(np.delete(self.steps, self.flat_axis, 1))
+            return [int(step) // 2 for step in in_plane.max(1)]
         return [int(np.linalg.norm(self.steps, axis=0).min()) // 2] * 3
 
     def _weights(self, axis: int, region: Region) -> Tensor:
