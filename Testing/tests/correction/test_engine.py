@@ -134,6 +134,50 @@ def test_the_window_grows_while_the_answer_fills_it() -> None:
     assert edge_mm(20, edge_mm=30.0) <= 30, "what the user chose stays"
 
 
+def test_a_click_beside_what_was_begun_here_makes_the_window_larger() -> None:
+    grid = Geometry.from_spacing((60, 120, 120), (1.0, 1.0, 2.0))
+    volume, empty = Volume(np.zeros(grid.shape, np.float32), grid), np.zeros(grid.shape, bool)
+    first, beside, inside, outside = (
+        Prompt("point", grid.ijk_to_ras_points(np.array(place, float)), positive)
+        for place, positive in (((60, 60, 30), True), ((60, 80, 30), True), ((60, 61, 30), True), ((60, 80, 30), False))
+    )
+
+    def edges_mm(*prompts: Prompt, mask: np.ndarray = empty, **options: float) -> list[float]:
+        work = corrector(volume, mask, Painter(reach=0), **options)
+        return [float(max(np.array(work.add(prompt).shape) * (2, 1, 1))) for prompt in prompts]
+
+    at_first, after = edges_mm(first, beside, Prompt("point", grid.ijk_to_ras_points(np.array([60.0, 100, 30]))))[1:]
+    assert at_first <= EDGE_MM, "20 mm beside the middle say nothing new"
+    assert after > 1.1 * EDGE_MM
+    for second in (inside, outside):
+        at_first, after = edges_mm(first, second)
+        assert after <= at_first, "nothing says that it is larger"
+    at_first, after = edges_mm(first, beside, edge_mm=50.0)
+    assert after == at_first, "what the user chose stays"
+    block = empty.copy()
+    block[22:38, 40:80, 40:80] = True
+    at_first, after = edges_mm(first, beside, mask=block)
+    assert after <= at_first, "a segment that was there is as large as it is"
+
+
+def test_a_window_that_became_larger_is_taken_back_with_its_click() -> None:
+    grid = Geometry.from_spacing((60, 120, 120), (1.0, 1.0, 2.0))
+    volume = Volume(np.random.default_rng(0).normal(size=grid.shape).astype(np.float32), grid)
+    first, beside = (
+        Prompt("point", grid.ijk_to_ras_points(np.array(place, float))) for place in ((60, 60, 30), (60, 96, 30))
+    )
+    work = corrector(volume, np.zeros(grid.shape, bool), Painter(reach=0))
+    work.add(first)
+    before = work.mask.copy()
+    regions = [work.add(beside)]
+    after = work.mask.copy()
+    work.undo()
+    assert np.array_equal(work.mask, before)
+    regions.append(work.add(beside))
+    assert regions[0] == regions[1]
+    assert np.array_equal(work.mask, after)
+
+
 def test_neighbours_are_not_eaten(a_volume: Volume) -> None:
     allowed = np.ones(GRID.shape, bool)
     allowed[:, :, 30:] = False
