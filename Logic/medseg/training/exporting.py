@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,15 +10,12 @@ import torch
 from medseg.errors import MedSegError, TrainingError
 from medseg.labels import read_labels
 from medseg.models.placing import folder_beside
-from medseg.networks import RegistrationNetwork, build_network
+from medseg.networks import build_network
 from medseg.progress import NO_PROGRESS, Progress
-from medseg.training.correction.export import export_correction_package
-from medseg.training.correction.recipe import CorrectionRecipe
-from medseg.training.export import export_package, place_package
+from medseg.training.export import place_package
 from medseg.training.fitting import CHECKPOINT
-from medseg.training.registration.export import export_registration_package
-from medseg.training.registration.recipe import RegistrationRecipe
-from medseg.training.setup import LABELS, SPLIT, stored_recipe
+from medseg.training.setup import LABELS, stored_recipe
+from medseg.training.tasks import task_for
 
 if TYPE_CHECKING:
     from typing import Any
@@ -68,23 +64,7 @@ def _exported(output: Path, recipe: AnyRecipe, weights: dict[str, Any], epochs: 
             f"The run in {output} was made by a version of MedSeg that this one does not understand.",
             advice="Export it with the version that it was trained with.",
         ) from error
-    if isinstance(recipe, RegistrationRecipe):
-        assert isinstance(network, RegistrationNetwork)
-        return export_registration_package(
-            network,
-            recipe,
-            labels,
-            folder,
-            multiple=network.multiple,
-            conditional=network.conditional,
-            epochs=epochs,
-        )
-    if isinstance(recipe, CorrectionRecipe):
-        return export_correction_package(network, recipe, labels, folder, epochs=epochs)
-    training, kept_aside = _split(output)
-    return export_package(
-        network, recipe, labels, folder, trained_on=len(training), kept_aside=kept_aside, epochs=epochs
-    )
+    return task_for(recipe).export_unfinished(network, labels, folder, output, epochs)
 
 
 def _checkpoint(output: Path) -> dict[str, Any] | None:
@@ -92,11 +72,3 @@ def _checkpoint(output: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def _split(output: Path) -> tuple[list[str], list[str]]:
-    try:
-        split = json.loads((output / SPLIT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return [], []
-    return list(split["training"]), list(split["validation"])

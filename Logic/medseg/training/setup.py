@@ -205,8 +205,10 @@ def checkpoint_to_resume(output: Path, recipe: AnyRecipe) -> Path | None:
     return checkpoint
 
 
-def write_stamp(output: Path, recipe_path: Path, recipe: AnyRecipe, labels: LabelTable) -> None:
-    """Keep the recipe and its label table in the output folder."""
+def write_stamp(output: Path, recipe_path: Path, recipe: AnyRecipe, labels: LabelTable, *, anew: bool) -> None:
+    """Keep the recipe and its label table in the output folder; ``anew`` first takes an earlier checkpoint away."""
+    if anew:
+        (output / CHECKPOINT).unlink(missing_ok=True)
     content: dict[str, Any] = {
         "digest": recipe.digest(),
         "folder": str(recipe_path.resolve().parent),
@@ -223,6 +225,15 @@ def write_split(output: Path, training: Sequence[str], validation: Sequence[str]
     """Keep the names of the cases that are trained on and of those that are not."""
     with atomic_path(output / SPLIT) as path:
         path.write_text(json.dumps({"training": training, "validation": validation}, indent=2), encoding="utf-8")
+
+
+def read_split(output: Path) -> tuple[list[str], list[str]]:
+    """Return the names that :func:`write_split` has kept; none where it has not."""
+    try:
+        split = json.loads((output / SPLIT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return [], []
+    return list(split["training"]), list(split["validation"])
 
 
 def stored_recipe(output: Path) -> AnyRecipe | None:

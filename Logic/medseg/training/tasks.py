@@ -1,4 +1,4 @@
-"""Recipes of every task: which kind a file is, and which kind a run in an output folder had."""
+"""Recipes of every task and what is done with them: the one place that tells the tasks apart."""
 
 from __future__ import annotations
 
@@ -11,10 +11,37 @@ from medseg.training.registration.recipe import RegistrationRecipe, read_registr
 from medseg.training.yaml_files import TASKS, read_yaml, task_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-AnyRecipe = Recipe | RegistrationRecipe | CorrectionRecipe
+    from medseg.training.sampled_run import SampledTask
+    from medseg.training.trainer import SegmentationTask
+
+SampledRecipe = RegistrationRecipe | CorrectionRecipe
+"""A recipe of a task whose samples are made on the spot."""
+
+AnyRecipe = Recipe | SampledRecipe
 """A recipe of any task."""
+
+_RECIPES: dict[str, tuple[type[AnyRecipe], Callable[[Path], AnyRecipe]]] = {
+    "segmentation": (Recipe, read_recipe),
+    "registration": (RegistrationRecipe, read_registration_recipe),
+    "correction": (CorrectionRecipe, read_correction_recipe),
+}
+
+
+def task_for(recipe: AnyRecipe) -> SegmentationTask | SampledTask:
+    """Return how a recipe is trained, checked and exported."""
+    # They read the recipes that runs have kept, of every task, and so import this module.
+    from medseg.training.correction.run import correction_task
+    from medseg.training.registration.run import registration_task
+    from medseg.training.trainer import SegmentationTask
+
+    if isinstance(recipe, RegistrationRecipe):
+        return registration_task(recipe)
+    if isinstance(recipe, CorrectionRecipe):
+        return correction_task(recipe)
+    return SegmentationTask(recipe)
 
 
 def read_any_recipe(path: Path) -> AnyRecipe:
@@ -30,12 +57,11 @@ def read_any_recipe(path: Path) -> AnyRecipe:
         raise RecipeError(
             f"The recipe {path} is for the task '{task}', which there is not.", advice=f"Write {' or '.join(TASKS)}."
         )
-    if task == "correction":
-        return read_correction_recipe(path)
-    return read_registration_recipe(path) if task == "registration" else read_recipe(path)
+    _, read = _RECIPES[task]
+    return read(path)
 
 
 def recipe_of(content: dict[str, Any]) -> AnyRecipe:
     """Return a recipe from its keys; raise pydantic's ``ValidationError`` for wrong ones."""
-    kinds: dict[str, type[AnyRecipe]] = {"registration": RegistrationRecipe, "correction": CorrectionRecipe}
-    return kinds.get(task_of(content), Recipe).model_validate(content)
+    kind, _ = _RECIPES.get(task_of(content), _RECIPES["segmentation"])
+    return kind.model_validate(content)

@@ -1,73 +1,56 @@
-"""A training run from recipe to model package: check, prepare, fit, measure on unseen cases, export.
+"""A training run from recipe to model package, and the way of segmentation: check, prepare, fit, measure, export.
 
-This is the way of segmentation; those of the other tasks are :mod:`medseg.training.registration.run` and
-:mod:`medseg.training.correction.run`.
+The other tasks go their way in :mod:`medseg.training.sampled_run`.
 """
 
 from __future__ import annotations
 
+import functools
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medseg.device import choose_device
 from medseg.progress import NO_PROGRESS, Progress
 from medseg.training.checks import write_facts
-from medseg.training.correction.recipe import CorrectionRecipe
-from medseg.training.correction.run import CorrectionRun, train_correction
 from medseg.training.evaluation import evaluate, figures, write_results
-from medseg.training.export import export_package, place_package
-from medseg.training.fitting import CHECKPOINT, Hardware, fit, new_trainer
+from medseg.training.export import export_package
+from medseg.training.fitting import Hardware, fit, new_trainer
+from medseg.training.inspection import CheckedData
 from medseg.training.loading import TrainingData
 from medseg.training.measure import measure_cost
 from medseg.training.module import TrainingModule
 from medseg.training.pairs import find_pairs, split_pairs
-from medseg.training.preparation import prepare_cases
-from medseg.training.recording import Recorder
-from medseg.training.registration.recipe import RegistrationRecipe
-from medseg.training.registration.run import RegistrationRun, train_registration
-from medseg.training.report import REPORT, RESULT_FOLDER, Report, draw, draw_picture
-from medseg.training.results import RESULTS, TrainingResult
+from medseg.training.preparation import check_cases, prepare_cases
+from medseg.training.report import RESULT_FOLDER, Report, draw_picture
+from medseg.training.results import RESULTS
+from medseg.training.run import Run
 from medseg.training.setup import (
     checkpoint_to_resume,
     figures_of_the_start,
     labels_of,
     new_network,
+    read_split,
     try_network,
     write_split,
     write_stamp,
 )
-from medseg.training.tasks import read_any_recipe
+from medseg.training.tasks import read_any_recipe, task_for
 from medseg.training.telling import told
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from torch import nn
+
     from medseg.labels import LabelTable
-    from medseg.training.evaluation import CaseResult
     from medseg.training.pairs import Pair
     from medseg.training.recipe import Recipe
-    from medseg.training.run_files import RunFiles
+    from medseg.training.results import TrainingResult
 
 FACTS = "cases.csv"
 _PREPARED, _TRAINED, _MEASURED = 0.05, 0.92, 0.98
 """Parts of the whole run, for its progress (our choice)."""
-
-
-@dataclass(frozen=True)
-class _Run:
-    """What the steps of a run share."""
-
-    recipe_path: Path
-    recipe: Recipe
-    labels: LabelTable
-    training: Sequence[Pair]
-    validation: Sequence[Pair]
-    output: Path
-    hardware: Hardware
-    files: RunFiles
-    progress: Progress
 
 
 def train(
@@ -86,119 +69,126 @@ def train(
     with told(output, hardware, progress) as (files, telling):
         recipe = read_any_recipe(recipe_path)
         files.update(recipe=recipe.package.name, epochs=recipe.optimisation.epochs)
-        if isinstance(recipe, RegistrationRecipe):
-            registration = RegistrationRun(recipe_path, recipe, data, output, hardware, files, telling)
-            return train_registration(registration, start, resume=resume, export=export)
-        if isinstance(recipe, CorrectionRecipe):
-            correction = CorrectionRun(recipe_path, recipe, data, output, hardware, files, telling)
-            return train_correction(correction, start, resume=resume, export=export)
-        labels = labels_of(recipe_path, recipe)
-        pairs = find_pairs(data, recipe.data, labels=labels, recipe_folder=recipe_path.parent)
-        training, validation = split_pairs(pairs, recipe.data, recipe.seed)
-        run = _Run(recipe_path, recipe, labels, training, validation, output, hardware, files, telling)
-        return _train(run, start, resume=resume, export=export)
+        return task_for(recipe).train(
+            Run(recipe_path, data, output, resume, export, hardware, files, telling, started=start)
+        )
 
 
-def _train(run: _Run, start: float, *, resume: bool, export: Path | None) -> TrainingResult | None:
-    recipe, labels, files, output = run.recipe, run.labels, run.files, run.output
-    network = new_network(run.recipe_path, recipe, labels)
-    device = choose_device(run.hardware.device).device
-    checkpoint = checkpoint_to_resume(output, recipe) if resume else None
-    module = TrainingModule(network, recipe, labels, output)
-    report = Report(output, recipe, labels, started=start, tolerance_mm=recipe.evaluation.tolerance_mm)
-    trainer = new_trainer(recipe, network, run.hardware, output, callbacks=[], resumed=checkpoint is not None)
-    if run.hardware.is_first:
-        try_network(network, recipe, labels, device)
-        if checkpoint is None:
-            (output / CHECKPOINT).unlink(missing_ok=True)
-        write_stamp(output, run.recipe_path, recipe, labels)
-    cases = prepare_cases(
-        run.training,
-        run.validation,
-        recipe,
-        labels,
-        output=output,
-        processes=run.hardware.processes,
-        is_first=run.hardware.is_first,
-        progress=run.progress.part(0.0, _PREPARED),
-    )
-    report.facts = cases.facts
-    if run.hardware.is_first:
-        write_split(output, [pair.case for pair in run.training], [pair.case for pair in run.validation])
-        write_facts(cases.facts, labels, output / FACTS)
-        facts = {"training_cases": len(run.training), "validation_cases": len(run.validation), "device": device}
-        fitting = run.progress.part(_PREPARED, _TRAINED)
-        recorder = Recorder(files, fitting, recipe, labels, report=lambda: draw(report, files), facts=facts)
-        trainer.callbacks.insert(0, recorder)
-    fit(trainer, module, TrainingData(recipe, cases.training, cases.validation), checkpoint)
-    if not run.hardware.is_first:
-        return None
-    spacings = cases.spacings
-    cases.cache.close()
-    return _finish(run, module, report, spacings=spacings, export=export)
+class SegmentationTask:
+    """A run of the task segmentation, whose samples are patches of cases that are read before."""
 
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
 
-def _finish(
-    run: _Run,
-    module: TrainingModule,
-    report: Report,
-    *,
-    spacings: list[tuple[float, float, float]],
-    export: Path | None,
-) -> TrainingResult:
-    recipe, labels, files, output = run.recipe, run.labels, run.files, run.output
-    files.update(stage="evaluating", eta_seconds=None)
-    kept_aside = [pair.case for pair in run.validation]
-    package = output / recipe.package.name
-    export_package(
-        module.average, recipe, labels, package, trained_on=len(run.training), kept_aside=kept_aside, spacings=spacings
-    )
-    # Measured with the package as it is stored, through the pipeline, then written again with its figures.
-    results = evaluate(
-        package,
-        run.validation,
-        labels,
-        recipe.data,
-        loss=recipe.loss,
-        tolerance_mm=recipe.evaluation.tolerance_mm,
-        device=run.hardware.device,
-        keep=output / RESULT_FOLDER,
-        progress=run.progress.part(_TRAINED, _MEASURED),
-    )
-    write_results(results, output / RESULTS)
-    run.progress.update(_MEASURED, "Measuring the cost of a run")
-    export_package(
-        module.average,
-        recipe,
-        labels,
-        package,
-        results=results,
-        trained_on=len(run.training),
-        kept_aside=kept_aside,
-        earlier=figures_of_the_start(run.recipe_path.parent, recipe),
-        measured=measure_cost(package, (run.validation or run.training)[0].images, run.progress),
-        spacings=spacings,
-        picture=_picture(run, results),
-    )
-    run.progress.update(0.99, "Drawing the report")
-    report.results, report.pairs, report.package = results, run.validation, package
-    drawn = draw(report, files)
-    exported = None if export is None else place_package(package, export)
-    files.update(package=recipe.package.name, exported=None if exported is None else str(exported))
-    run.progress.update(1.0, "Done")
-    return TrainingResult(
-        package,
-        tuple(results),
-        time.monotonic() - report.started,
-        tuple(figures(results, labels)),
-        output / REPORT if drawn else None,
-        exported,
-        usage=f"medseg segment INPUT --model {exported or package} --output OUT.seg.nrrd",
-    )
+    def train(self, run: Run) -> TrainingResult | None:
+        """See :meth:`medseg.training.sampled_run.SampledTask.train`."""
+        recipe, output, hardware = self.recipe, run.output, run.hardware
+        labels, training, validation = self._cases(run.recipe_path, run.data)
+        network = new_network(run.recipe_path, recipe, labels)
+        device = choose_device(hardware.device).device
+        checkpoint = checkpoint_to_resume(output, recipe) if run.resume else None
+        module = TrainingModule(network, recipe, labels, output)
+        report = Report(
+            output, recipe, labels, run.started, tolerance_mm=recipe.evaluation.tolerance_mm, pairs=validation
+        )
+        trainer = new_trainer(recipe, network, hardware, output, callbacks=[], resumed=checkpoint is not None)
+        if hardware.is_first:
+            try_network(network, recipe, labels, device)
+            write_stamp(output, run.recipe_path, recipe, labels, anew=checkpoint is None)
+        cases = prepare_cases(
+            training,
+            validation,
+            recipe,
+            labels,
+            output=output,
+            processes=hardware.processes,
+            is_first=hardware.is_first,
+            progress=run.progress.part(0.0, _PREPARED),
+        )
+        report.facts = cases.facts
+        if hardware.is_first:
+            write_split(output, [pair.case for pair in training], [pair.case for pair in validation])
+            write_facts(cases.facts, labels, output / FACTS)
+            facts = {"training_cases": len(training), "validation_cases": len(validation), "device": device}
+            run.record(trainer, report, run.progress.part(_PREPARED, _TRAINED), **facts)
+        fit(trainer, module, TrainingData(recipe, cases.training, cases.validation), checkpoint)
+        if not hardware.is_first:
+            return None
+        spacings = cases.spacings
+        cases.cache.close()
+        return self._finish(run, module.average, report, training, spacings)
 
+    def check(self, recipe_path: Path, data: Path | None, progress: Progress) -> CheckedData:
+        """See :func:`medseg.training.check_data`."""
+        recipe = self.recipe
+        labels, training, validation = self._cases(recipe_path, data)
+        try_network(new_network(recipe_path, recipe, labels), recipe, labels, "cpu")
+        return CheckedData(check_cases(training, validation, recipe, labels, progress), labels)
 
-def _picture(run: _Run, results: Sequence[CaseResult]) -> Path | None:
-    """Draw the case in the middle of the results for the package, when the recipe allows it."""
-    if not (run.recipe.package.picture and results):
-        return None
-    return draw_picture(run.output, run.validation, run.labels, results, run.recipe.package.slots[0].modality)
+    def export_unfinished(
+        self, network: nn.Module, labels: LabelTable, folder: Path, output: Path, epochs: int
+    ) -> Path:
+        """Write the package of the run in ``output``, which has come as far as ``epochs``, and return its folder."""
+        training, kept_aside = read_split(output)
+        return export_package(
+            network, self.recipe, labels, folder, trained_on=len(training), kept_aside=kept_aside, epochs=epochs
+        )
+
+    def _cases(self, recipe_path: Path, data: Path | None) -> tuple[LabelTable, list[Pair], list[Pair]]:
+        """Return the label table, and the cases to train on and those that are kept aside."""
+        labels = labels_of(recipe_path, self.recipe)
+        pairs = find_pairs(data, self.recipe.data, labels=labels, recipe_folder=recipe_path.parent)
+        return labels, *split_pairs(pairs, self.recipe.data, self.recipe.seed)
+
+    def _finish(
+        self,
+        run: Run,
+        network: nn.Module,
+        report: Report,
+        training: Sequence[Pair],
+        spacings: Sequence[tuple[float, float, float]],
+    ) -> TrainingResult:
+        recipe, labels, output, validation = self.recipe, report.labels, run.output, report.pairs
+        run.files.update(stage="evaluating", eta_seconds=None)
+        package = output / recipe.package.name
+        export = functools.partial(
+            export_package,
+            network,
+            recipe,
+            labels,
+            package,
+            trained_on=len(training),
+            kept_aside=[pair.case for pair in validation],
+            spacings=spacings,
+        )
+        export()
+        # Measured with the package as it is stored, through the pipeline, then written again with its figures.
+        results = evaluate(
+            package,
+            validation,
+            labels,
+            recipe.data,
+            loss=recipe.loss,
+            tolerance_mm=recipe.evaluation.tolerance_mm,
+            device=run.hardware.device,
+            keep=output / RESULT_FOLDER,
+            progress=run.progress.part(_TRAINED, _MEASURED),
+        )
+        report.results = results
+        write_results(results, output / RESULTS)
+        run.progress.update(_MEASURED, "Measuring the cost of a run")
+        export(
+            results=results,
+            earlier=figures_of_the_start(run.recipe_path.parent, recipe),
+            measured=measure_cost(package, (validation or training)[0].images, run.progress),
+            picture=self._picture(report),
+        )
+        usage = "medseg segment INPUT --model {model} --output OUT.seg.nrrd"
+        return run.finish(report, package, usage, cases=tuple(results), structures=tuple(figures(results, labels)))
+
+    def _picture(self, report: Report) -> Path | None:
+        """Draw the case in the middle of the results for the package, when the recipe allows it."""
+        about = self.recipe.package
+        if not (about.picture and report.results):
+            return None
+        return draw_picture(report.output, report.pairs, report.labels, report.results, about.slots[0].modality)

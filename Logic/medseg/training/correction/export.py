@@ -11,7 +11,7 @@ from medseg.labels.codes import ANATOMICAL_STRUCTURE
 from medseg.labels.table import distinct_color
 from medseg.models import Correction, InputSlot, Window, correction_preprocessing
 from medseg.training.card import card_of
-from medseg.training.correction.sources import ScansSource
+from medseg.training.correction.measuring import metrics_of
 from medseg.training.export import trial_package, write_trained
 
 if TYPE_CHECKING:
@@ -35,19 +35,8 @@ def export_correction_package(
 ) -> Path:
     """Write the network as a package that follows clicks to ``folder``, replacing an earlier one, and return that.
 
-    Weights are stored as float16, which halves the file; the figures are those of the stored weights.
-
-    Parameters
-    ----------
-    labels
-        The structures by which it was measured.
-    epochs
-        How far a run has come that was not finished.
-
-    Raises
-    ------
-    TrainingError
-        When the weights are not finite.
+    ``labels`` are the structures by which it was measured; the rest is as for
+    :func:`medseg.training.export.export_package`, errors too.
     """
     write_trained(
         network,
@@ -65,29 +54,10 @@ def export_correction_package(
     return folder
 
 
-def metrics_of(figures: Sequence[StructureFigures]) -> dict[str, float]:
-    """Return the figures of a package: mean Dice after the first and the last click, of trained kinds and of others."""
-    found = {}
-    for name, group in (
-        ("trained structures", [one for one in figures if one.seen]),
-        ("structures held out", [one for one in figures if not one.seen]),
-    ):
-        if group:
-            count = len(group[0].scores)
-            for clicks in sorted({1, count}):
-                mean = sum(one.scores[clicks - 1] for one in group) / len(group)
-                found[f"dice after {clicks} click{'s' * (clicks > 1)}, {name}"] = round(mean, 4)
-    return found
-
-
 def correction_card(recipe: CorrectionRecipe, figures: Sequence[StructureFigures], *, epochs: int | None = None) -> str:
     """Return the part of the card (Markdown) that follows its tables."""
     settings, total = recipe.optimisation, sum(source.share for source in recipe.sources)
-    seen = "; ".join(
-        f"{100 * source.share / total:.0f} % "
-        + (f"structures of {source.folder}" if isinstance(source, ScansSource) else "random shapes, painted")
-        for source in recipe.sources
-    )
+    seen = "; ".join(f"{100 * source.share / total:.0f} % {source.about}" for source in recipe.sources)
     how = [
         f"Samples: {seen}. Up to {recipe.clicks.most} more clicks than the first of a simulated user before each step.",
         f"{settings.epochs} epochs of {settings.steps_per_epoch} steps, seed {recipe.seed}.",
@@ -103,10 +73,6 @@ def _accuracy(figures: Sequence[StructureFigures], *, flat: bool) -> list[str]:
     slices = " Means over three slices, one in each direction, in which the structure is largest." if flat else ""
     count = len(figures[0].scores)
     head = ["Scan", "Structure", "Trained on its kind", *(str(number) for number in range(1, count + 1))]
-    rows = [
-        [one.case, one.structure, "yes" if one.seen else "no", *(f"{score:.3f}" for score in one.scores)]
-        for one in figures
-    ]
     return [
         "",
         f"## Dice after 1 to {count} clicks, on scans that were not trained on",
@@ -116,7 +82,7 @@ def _accuracy(figures: Sequence[StructureFigures], *, flat: bool) -> list[str]:
         "",
         "| " + " | ".join(head) + " |",
         "|" + "---|" * len(head),
-        *("| " + " | ".join(row) + " |" for row in rows),
+        *("| " + " | ".join(one.row()) + " |" for one in figures),
     ]
 
 

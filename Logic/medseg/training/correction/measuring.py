@@ -43,6 +43,10 @@ class StructureFigures:
     seen: bool
     scores: tuple[float, ...]
 
+    def row(self) -> tuple[str, ...]:
+        """Return scan, structure, whether its kind was trained, and the Dice after each click, as texts."""
+        return (self.case, self.structure, "yes" if self.seen else "no", *(f"{score:.3f}" for score in self.scores))
+
 
 def measured(network: ClickNetwork, kept: KeptAside, recipe: CorrectionRecipe) -> StructureFigures:
     """Return the figures of a structure, from nothing, on the scan's own voxels; the network is put into eval mode.
@@ -124,6 +128,27 @@ def scores_of(
             click = next_click(seen(work.mask), wanted, spacing=spacing)
         scores.append(float(dice(work.mask, truth)))
     return scores
+
+
+def by_kind(figures: Sequence[StructureFigures], seen: str, others: str) -> list[tuple[str, list[StructureFigures]]]:
+    """Return those of kinds that were trained and those that were held out, under these names, where there are any."""
+    groups = ((seen, [one for one in figures if one.seen]), (others, [one for one in figures if not one.seen]))
+    return [(name, group) for name, group in groups if group]
+
+
+def mean_score(figures: Sequence[StructureFigures], place: int) -> float:
+    """Return the mean Dice after a click, the first one at place 0."""
+    return sum(one.scores[place] for one in figures) / len(figures)
+
+
+def metrics_of(figures: Sequence[StructureFigures]) -> dict[str, float]:
+    """Return the figures of a package: mean Dice after the first and the last click, of trained kinds and of others."""
+    found = {}
+    for name, group in by_kind(figures, "trained structures", "structures held out"):
+        for clicks in sorted({1, len(group[0].scores)}):
+            key = f"dice after {clicks} click{'s' * (clicks > 1)}, {name}"
+            found[key] = round(mean_score(group, clicks - 1), 4)
+    return found
 
 
 def write_figures(figures: Sequence[StructureFigures], path: Path) -> None:

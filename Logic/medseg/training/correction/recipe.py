@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from medseg.training.correction.samples import SampleSection
-from medseg.training.correction.sources import AnySource, ScansSource
+from medseg.training.correction.sources import AnySource, LabelledSource
 from medseg.training.section import Section
 from medseg.training.sections import AboutSection, NetworkSection, ScheduleSection
 from medseg.training.yaml_files import checked_recipe, read_yaml
@@ -83,7 +83,7 @@ class CorrectionRecipe(Section):
 
     @model_validator(mode="after")
     def _goes_together(self) -> CorrectionRecipe:
-        folders = [(source.folder, source.label) for source in self.sources if isinstance(source, ScansSource)]
+        folders = [(source.folder, source.pattern) for source in self.sources if isinstance(source, LabelledSource)]
         twice = sorted({folder for folder, _ in folders if folders.count((folder, _)) > 1})
         if twice:
             raise ValueError(f"sources reads the folder {twice[0]} twice")

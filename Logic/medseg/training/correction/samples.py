@@ -57,13 +57,11 @@ class SampleSection(Section):
 
 
 @dataclass(frozen=True, eq=False)
-class LabelledScan:
-    """A scan and its structures.
+class LabelMap:
+    """A label map and its structures.
 
     Attributes
     ----------
-    image
-        (k, j, i) float32.
     labels
         (k, j, i) whole numbers.
     spacing
@@ -72,10 +70,27 @@ class LabelledScan:
         By label value, a box (first, last + 1) around each structure of at least 8 voxels.
     """
 
-    image: np.ndarray
     labels: np.ndarray
     spacing: tuple[float, float, float]
     structures: dict[int, tuple[np.ndarray, np.ndarray]]
+
+    @classmethod
+    def of_labels(cls, labels: np.ndarray, spacing: Sequence[float]) -> LabelMap:
+        """Return the label map of an array (k, j, i); ``spacing`` is that along these axes."""
+        return LabelMap(np.asarray(labels), _three(spacing), _structures(labels))
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledScan(LabelMap):
+    """A scan and its structures.
+
+    Attributes
+    ----------
+    image
+        (k, j, i) float32.
+    """
+
+    image: np.ndarray
 
     @classmethod
     def of(cls, image: Volume, labels: Volume) -> LabelledScan:
@@ -85,14 +100,23 @@ class LabelledScan:
     @classmethod
     def of_arrays(cls, image: np.ndarray, labels: np.ndarray, spacing: Sequence[float]) -> LabelledScan:
         """Return the scan of arrays (k, j, i); ``spacing`` is that along these axes."""
-        from scipy import ndimage
+        found = _structures(labels)
+        return cls(np.asarray(labels), _three(spacing), found, np.asarray(image, np.float32))
 
-        found, counts = {}, np.bincount(labels.ravel())
-        for value, box in enumerate(ndimage.find_objects(labels.astype(np.int32)), start=1):
-            if box is not None and counts[value] >= FEWEST:
-                found[value] = (np.array([part.start for part in box]), np.array([part.stop for part in box]))
-        k, j, i = (float(step) for step in spacing)
-        return cls(np.asarray(image, np.float32), np.asarray(labels), (k, j, i), found)
+
+def _structures(labels: np.ndarray) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    from scipy import ndimage
+
+    found, counts = {}, np.bincount(labels.ravel())
+    for value, box in enumerate(ndimage.find_objects(labels.astype(np.int32)), start=1):
+        if box is not None and counts[value] >= FEWEST:
+            found[value] = (np.array([part.start for part in box]), np.array([part.stop for part in box]))
+    return found
+
+
+def _three(spacing: Sequence[float]) -> tuple[float, float, float]:
+    k, j, i = (float(step) for step in spacing)
+    return k, j, i
 
 
 class Sample(NamedTuple):
@@ -162,10 +186,7 @@ def slice_of(
     """
     axes = slice_axes(scan, axes)
     for _ in range(_SLICE_TRIES):
-        axis = axes[draws.whole(0, len(axes) - 1)]
-        centre, extent = _place_in_slice(scan, value, axis, draws)
-        edge = _edge(extent, section, draws)
-        window = _laid(scan, centre, edge, (1, *size), section=section, draws=draws, axis=axis)
+        window, edge = _random_slice(scan, value, section, (1, *size), draws, axes=axes)
         truth = (_structure_in(scan, value, window) > 0.5).float()
         if truth.sum() >= FEWEST:
             cut = _cut_out(scan, window, truth, edge, section=section, draws=draws)
@@ -173,7 +194,39 @@ def slice_of(
     return None
 
 
-def slice_axes(scan: LabelledScan, axes: Sequence[int] = (0, 1, 2)) -> list[int]:
+def random_window(
+    labelled: LabelMap, value: int, section: SampleSection, size: Sequence[int], draws: Draws
+) -> tuple[Window, float]:
+    """Return a random box around a structure, or a random slice of it, and how long its edge is in mm.
+
+    Unlike :func:`sample_of` it looks at few voxels, however large the structure is.
+
+    Parameters
+    ----------
+    value
+        The label, one of ``labelled.structures``.
+    size
+        Voxels (k, j, i) of the box; with 1 as the first it is a slice across any of the three axes.
+    """
+    if size[0] == 1:
+        return _random_slice(labelled, value, section, size, draws, axes=slice_axes(labelled))
+    low, high = labelled.structures[value]
+    edge = _edge(float(((high - low) * labelled.spacing).max()), section, draws)
+    share, voxel = draws.uniform(0, 1), _voxel_in(labelled, value, draws)
+    centre = share * voxel + (1 - share) * (low + high - 1) / 2
+    return _laid(labelled, centre, edge, size, section=section, draws=draws), edge
+
+
+def _random_slice(
+    labelled: LabelMap, value: int, section: SampleSection, size: Sequence[int], draws: Draws, *, axes: Sequence[int]
+) -> tuple[Window, float]:
+    axis = axes[draws.whole(0, len(axes) - 1)]
+    centre, extent = _place_in_slice(labelled, value, axis, draws)
+    edge = _edge(extent, section, draws)
+    return _laid(labelled, centre, edge, size, section=section, draws=draws, axis=axis), edge
+
+
+def slice_axes(scan: LabelMap, axes: Sequence[int] = (0, 1, 2)) -> list[int]:
     """Return those of the axes across which a slice of a scan is no line; all when there is none."""
     shape = scan.labels.shape
     return [axis for axis in axes if min(np.delete(shape, axis)) > 1] or list(axes)
@@ -187,9 +240,22 @@ def _cut_out(
     scan: LabelledScan, window: Window, truth: Tensor, edge: float, *, section: SampleSection, draws: Draws
 ) -> Sample:
     image = _repainted(normalised(window.read_image(scan.image)), section, draws)
+    return with_start(image, truth, edge, section, draws)
+
+
+def with_start(image: Tensor, truth: Tensor, edge_mm: float, section: SampleSection, draws: Draws) -> Sample:
+    """Return a sample that begins with nothing or, as often as the recipe says, with a bad segmentation.
+
+    Parameters
+    ----------
+    image, truth
+        (1, \\*size), the truth 0 or 1.
+    edge_mm
+        How long its longest axis is.
+    """
     start = torch.zeros_like(truth)
     if draws.chance(section.from_segmentation):
-        start = degraded(truth, section.start_mm / edge * max(window.size), draws)
+        start = degraded(truth, section.start_mm / edge_mm * max(truth.shape), draws)
     return Sample(image, truth, start)
 
 
@@ -221,7 +287,7 @@ def _place_in(scan: LabelledScan, value: int, draws: Draws) -> np.ndarray:
     return share * voxel + (1 - share) * (places.mean(0) + low)
 
 
-def _voxel_in(scan: LabelledScan, value: int, draws: Draws) -> np.ndarray:
+def _voxel_in(scan: LabelMap, value: int, draws: Draws) -> np.ndarray:
     """Return a voxel (k, j, i) of a structure."""
     low, high = scan.structures[value]
     for _ in range(_QUICK_TRIES):
@@ -233,7 +299,7 @@ def _voxel_in(scan: LabelledScan, value: int, draws: Draws) -> np.ndarray:
     return places[draws.whole(0, len(places) - 1)] + low
 
 
-def _place_in_slice(scan: LabelledScan, value: int, axis: int, draws: Draws) -> tuple[np.ndarray, float]:
+def _place_in_slice(scan: LabelMap, value: int, axis: int, draws: Draws) -> tuple[np.ndarray, float]:
     """Return where a slice across an axis is centred, (k, j, i), and how long the structure is in it, mm."""
     low, high = scan.structures[value]
     voxel = _voxel_in(scan, value, draws)
@@ -255,7 +321,7 @@ def _structure_in(scan: LabelledScan, value: int, window: Window) -> Tensor:
 
 
 def _laid(
-    scan: LabelledScan,
+    scan: LabelMap,
     centre: np.ndarray,
     edge_mm: float,
     size: Sequence[int],

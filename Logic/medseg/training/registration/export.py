@@ -31,29 +31,14 @@ def export_registration_package(
     labels: LabelTable,
     folder: Path,
     *,
-    multiple: int,
-    conditional: bool,
     figures: Sequence[PairFigures] = (),
     measured: Measured | None = None,
     epochs: int | None = None,
 ) -> Path:
     """Write the network as a package that registers to ``folder``, replacing an earlier one, and return the folder.
 
-    Weights are stored as float16, which halves the file; the figures are those of the stored weights.
-
-    Parameters
-    ----------
-    labels
-        The structures by which it was measured.
-    multiple, conditional
-        What the network says of itself.
-    epochs
-        How far a run has come that was not finished.
-
-    Raises
-    ------
-    TrainingError
-        When the weights are not finite.
+    ``network`` is a :class:`~medseg.networks.RegistrationNetwork`, ``labels`` are the structures by which it was
+    measured; the rest is as for :func:`medseg.training.export.export_package`, errors too.
     """
     about = recipe.package
     write_trained(
@@ -69,8 +54,8 @@ def export_registration_package(
         card=registration_card(recipe, figures, epochs=epochs),
         registration=Registration(
             domain=about.domain,
-            multiple=multiple,
-            conditional=conditional,
+            multiple=network.multiple,
+            conditional=network.conditional,
             smoothness=recipe.loss.usual_smoothness,
             synthetic=recipe.source(TableSource) is None,
         ),
@@ -87,5 +72,7 @@ def check_registration_package(recipe: RegistrationRecipe, path: Path) -> None:
         When :mod:`medseg.models` refuses it: better now than after hours of training.
     """
     labels = LabelTable([Label(1, "label 1", (0, 0, 0), ANATOMICAL_STRUCTURE, ANATOMICAL_STRUCTURE)])
+    network = nn.Module()
+    network.multiple, network.conditional = 1, False
     with trial_package(path) as folder:
-        export_registration_package(nn.Module(), recipe, labels, folder, multiple=1, conditional=False)
+        export_registration_package(network, recipe, labels, folder)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from medseg.networks import RegistrationNetwork
     from medseg.training.registration.data import KeptAside
+    from medseg.training.registration.recipe import RegistrationRecipe
 
 HEAD = ("Pair", "Source", "Dice before", "Dice after", "Folded (%)", "Spread of log J")
 """Of the table of :meth:`PairFigures.row`."""
@@ -65,11 +66,11 @@ def mean_row(figures: Sequence[PairFigures]) -> tuple[str, ...]:
 
 
 @torch.no_grad()
-def measured(network: RegistrationNetwork, kept: KeptAside, smoothness: float) -> PairFigures:
-    """Register a held-out pair with one pass of the network and return its figures."""
+def measured(network: RegistrationNetwork, kept: KeptAside, recipe: RegistrationRecipe) -> PairFigures:
+    """Register a held-out pair with one pass of the network, at the usual smoothness, and return its figures."""
     device = next(network.parameters()).device
     fixed, moving = (image[None, None].to(device) for image in (kept.pair.fixed, kept.pair.moving))
-    return figures_of(kept, network(fixed, moving, smoothness))
+    return figures_of(kept, network(fixed, moving, recipe.loss.usual_smoothness))
 
 
 def figures_of(kept: KeptAside, displacement: Tensor) -> PairFigures:

@@ -1,23 +1,16 @@
-"""A registration run from recipe to model package: read the sources, fit, measure on held-out pairs, export."""
+"""What a run of the task registration does in its own way: pairs, levels, figures of the pairs kept aside."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
-import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
-from medseg.device import choose_device
 from medseg.errors import RecipeError
-from medseg.models import load_network, read_package
 from medseg.networks import ConditionalLapIRN, RegistrationNetwork
 from medseg.networks.registration_network import start_near_zero
-from medseg.training.export import place_package
-from medseg.training.fitting import CHECKPOINT, fit, new_trainer
-from medseg.training.recording import Recorder
 from medseg.training.registration.data import RegistrationData
 from medseg.training.registration.export import export_registration_package
 from medseg.training.registration.makers import makers_of
@@ -25,92 +18,40 @@ from medseg.training.registration.measure import measure_registration_cost
 from medseg.training.registration.measuring import HEAD, mean_row, measured, write_figures
 from medseg.training.registration.module import RegistrationModule, noise_batch
 from medseg.training.registration.objective import LevelPlan, RegistrationObjective, fields_of
-from medseg.training.report import REPORT, Report, ReportTable, draw
-from medseg.training.results import RESULTS, TrainingResult
-from medseg.training.setup import (
-    checkpoint_to_resume,
-    label_table,
-    load_start,
-    on_trial,
-    seeded_network,
-    write_split,
-    write_stamp,
-)
+from medseg.training.report import ReportTable
+from medseg.training.sampled_run import SampledTask, Samples
+from medseg.training.setup import label_table, load_start, on_trial, seeded_network
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from medseg.labels import LabelTable
     from medseg.progress import Progress
     from medseg.training.fitting import Hardware
-    from medseg.training.registration.data import KeptAside
     from medseg.training.registration.measuring import PairFigures
     from medseg.training.registration.recipe import RegistrationRecipe
-    from medseg.training.run_files import RunFiles
-
-_PREPARED, _TRAINED, _MEASURED = 0.03, 0.96, 0.98
-"""Parts of the whole run, for its progress (our choice)."""
 
 
-@dataclass(frozen=True)
-class RegistrationRun:
-    """What the steps of a run share."""
-
-    recipe_path: Path
-    recipe: RegistrationRecipe
-    data: Path | None
-    output: Path
-    hardware: Hardware
-    files: RunFiles
-    progress: Progress
-
-
-def train_registration(
-    run: RegistrationRun, start: float, *, resume: bool, export: Path | None
-) -> TrainingResult | None:
-    """Train as the recipe says; ``None`` in a process that only helps the first one.
-
-    Raises
-    ------
-    RecipeError, TrainingError, Cancelled
-        As :func:`medseg.training.run_training` says.
-    """
-    recipe, output, hardware = run.recipe, run.output, run.hardware
-    network = new_registration_network(run.recipe_path, recipe)
-    checkpoint = checkpoint_to_resume(output, recipe) if resume else None
-    device = choose_device(hardware.device).device
-    trainer = new_trainer(
-        recipe, network, _hardware_for(recipe, hardware), output, callbacks=[], resumed=checkpoint is not None
+def registration_task(recipe: RegistrationRecipe) -> SampledTask:
+    """Return what a run of the recipe does in its own way."""
+    return SampledTask(
+        recipe,
+        noun="pair",
+        trained=0.96,
+        measured=0.98,
+        new_network=new_registration_network,
+        try_network=_try_network,
+        read=_samples,
+        module=RegistrationModule,
+        data=RegistrationData,
+        export=export_registration_package,
+        measure=measured,
+        write_figures=write_figures,
+        findings=_findings,
+        usage="medseg register FIXED MOVING --method model --model {model} --output-transform T.h5",
+        hardware_for=_hardware_for,
+        cost_of=measure_registration_cost,
     )
-    if hardware.is_first:
-        try_registration(network, recipe, device)
-    makers, labels = makers_of(
-        recipe, named_labels(run.recipe_path, recipe), run.data, run.recipe_path.parent, run.progress.part(0, _PREPARED)
-    )
-    kept_aside = [pair for maker in makers for pair in maker.kept_aside()]
-    module = RegistrationModule(network, recipe, labels, output, kept_aside)
-    report = Report(output, recipe, labels, started=start)
-    if hardware.is_first:
-        if checkpoint is None:
-            (output / CHECKPOINT).unlink(missing_ok=True)
-        write_stamp(output, run.recipe_path, recipe, labels)
-        names = [maker.cases for maker in makers]
-        write_split(output, [one for cases, _ in names for one in cases], [one for _, cases in names for one in cases])
-        facts = {"sources": [source.kind for source in recipe.sources], "validation_pairs": len(kept_aside)}
-        recorder = Recorder(
-            run.files,
-            run.progress.part(_PREPARED, _TRAINED),
-            recipe,
-            labels,
-            report=lambda: draw(report, run.files),
-            facts={**facts, "device": device},
-        )
-        trainer.callbacks.insert(0, recorder)
-    fit(trainer, module, RegistrationData(recipe, makers, len(kept_aside)), checkpoint)
-    if not hardware.is_first:
-        return None
-    return _finish(run, module, kept_aside, report, export)
 
 
 def new_registration_network(recipe_path: Path, recipe: RegistrationRecipe) -> RegistrationNetwork:
@@ -154,16 +95,7 @@ def new_registration_network(recipe_path: Path, recipe: RegistrationRecipe) -> R
     return network
 
 
-def try_registration(network: RegistrationNetwork, recipe: RegistrationRecipe, device: str) -> None:
-    """Run a copy of the network and the loss once on noise, before anything is read.
-
-    Raises
-    ------
-    RecipeError
-        When they do not take the recipe's grid.
-    DeviceMemoryError
-        When the GPU's memory is too small.
-    """
+def _try_network(network: RegistrationNetwork, recipe: RegistrationRecipe, device: str) -> None:
     plan = LevelPlan.of(recipe, network)
     with on_trial("grid", f"a grid of {' x '.join(map(str, recipe.grid.size))} voxels"):
         batch = noise_batch(recipe, torch.device(device))
@@ -174,15 +106,34 @@ def try_registration(network: RegistrationNetwork, recipe: RegistrationRecipe, d
             objective(fields, batch, plan.coarser(0))
 
 
-def named_labels(recipe_path: Path, recipe: RegistrationRecipe) -> LabelTable | None:
-    """Return the recipe's own label table, ``None`` when it has none.
+def _samples(recipe: RegistrationRecipe, data: Path | None, recipe_folder: Path, progress: Progress) -> Samples:
+    own = None if recipe.labels is None else label_table(recipe_folder / recipe.labels)
+    makers, labels = makers_of(recipe, own, data, recipe_folder, progress)
+    kept_aside = [pair for maker in makers for pair in maker.kept_aside()]
+    grid = recipe.grid
+    return Samples(
+        recipe,
+        makers,
+        kept_aside,
+        labels,
+        facts={"sources": [source.kind for source in recipe.sources], "validation_pairs": len(kept_aside)},
+        glance=[
+            ("Grid", f"{' x '.join(map(str, grid.size))} voxels of {grid.spacing:g} mm, {grid.orientation}"),
+            ("Pairs kept aside", str(len(kept_aside))),
+        ],
+        head=("Pair kept aside", "Source", "Structures that count"),
+        lines=[(one.name, one.source, str(len(one.pair.scored))) for one in kept_aside],
+    )
 
-    Raises
-    ------
-    RecipeError
-        When it cannot be read.
-    """
-    return None if recipe.labels is None else label_table(recipe_path.parent / recipe.labels)
+
+def _findings(figures: Sequence[PairFigures]) -> tuple[ReportTable, list[str]]:
+    last = mean_row(figures)
+    _, _, before, after, folded, _ = last
+    sentence = (
+        f"On {len(figures)} pairs that were kept aside: Dice {before} before and {after} after,"
+        f" {folded} % of the voxels folded."
+    )
+    return ReportTable("Pairs kept aside", HEAD, [*(one.row() for one in figures), last], texts=2), [sentence]
 
 
 def _hardware_for(recipe: RegistrationRecipe, hardware: Hardware) -> Hardware:
@@ -190,61 +141,3 @@ def _hardware_for(recipe: RegistrationRecipe, hardware: Hardware) -> Hardware:
     if recipe.levels is None or hardware.processes == 1 or hardware.strategy != "auto":
         return hardware
     return dataclasses.replace(hardware, strategy="ddp_find_unused_parameters_true")
-
-
-def _finish(
-    run: RegistrationRun,
-    module: RegistrationModule,
-    kept_aside: Sequence[KeptAside],
-    report: Report,
-    export: Path | None,
-) -> TrainingResult:
-    recipe, files, output, labels, network = run.recipe, run.files, run.output, report.labels, module.average
-    files.update(stage="evaluating", eta_seconds=None)
-    package, facts = output / recipe.package.name, {"multiple": network.multiple, "conditional": network.conditional}
-    export_registration_package(network, recipe, labels, package, **facts)
-    figures = _measured(package, recipe, kept_aside, run.progress)
-    write_figures(figures, output / RESULTS)
-    run.progress.update(_MEASURED, "Measuring the cost of a run")
-    cost = measure_registration_cost(package, run.progress)
-    export_registration_package(network, recipe, labels, package, figures=figures, measured=cost, **facts)
-    run.progress.update(0.99, "Drawing the report")
-    report.package = package
-    if figures:
-        rows = [*(one.row() for one in figures), mean_row(figures)]
-        report.tables = (ReportTable("Pairs kept aside", HEAD, rows, texts=2),)
-    drawn = draw(report, files)
-    exported = None if export is None else place_package(package, export)
-    files.update(package=recipe.package.name, exported=None if exported is None else str(exported))
-    run.progress.update(1.0, "Done")
-    return TrainingResult(
-        package,
-        (),
-        time.monotonic() - report.started,
-        report=output / REPORT if drawn else None,
-        exported=exported,
-        remarks=(_sentence(figures),) if figures else (),
-        usage=f"medseg register FIXED MOVING --method model --model {exported or package} --output-transform T.h5",
-    )
-
-
-def _measured(
-    package: Path, recipe: RegistrationRecipe, kept_aside: Sequence[KeptAside], progress: Progress
-) -> list[PairFigures]:
-    """Measure the package as it is stored."""
-    network = load_network(read_package(package))
-    assert isinstance(network, RegistrationNetwork)
-    found = []
-    for number, kept in enumerate(kept_aside):
-        done = _TRAINED + (_MEASURED - _TRAINED) * number / len(kept_aside)
-        progress.update(done, f"Measuring pair {number + 1} of {len(kept_aside)}")
-        found.append(measured(network, kept, recipe.loss.usual_smoothness))
-    return found
-
-
-def _sentence(figures: Sequence[PairFigures]) -> str:
-    _, _, before, after, folded, _ = mean_row(figures)
-    return (
-        f"On {len(figures)} pairs that were kept aside: Dice {before} before and {after} after,"
-        f" {folded} % of the voxels folded."
-    )
