@@ -42,9 +42,9 @@ class ConvolutionalPEMED(ClickNetwork):
         At full size.
     reduction
         Of keys and values in PALM.
-    inner_attention, outer_attention, memory
-        PALM-I, PALM-O and TSIP, as for :class:`~medseg.networks.PEMED`. Without PALM-O the embedded prompts are added
-        to the features.
+    inner_attention, outer_attention, memory, short_cuts
+        PALM-I, PALM-O, TSIP and the short cuts of PALM-I, as for :class:`~medseg.networks.PEMED`. Without PALM-O the
+        embedded prompts are added to the features.
     """
 
     dims = 3
@@ -60,6 +60,7 @@ class ConvolutionalPEMED(ClickNetwork):
         inner_attention: bool = True,
         outer_attention: bool = True,
         memory: bool = True,
+        short_cuts: bool = True,
     ) -> None:
         super().__init__()
         if len(channels) != 4 or any(count % _GROUPS for count in channels):
@@ -70,7 +71,7 @@ class ConvolutionalPEMED(ClickNetwork):
         )
         has_palm = inner_attention or outer_attention
         self.inner = (
-            PromptAttention(3, fourth, reduction=reduction, enhance=inner_attention)
+            PromptAttention(3, fourth, reduction=reduction, enhance=inner_attention, short_cuts=short_cuts)
             if has_palm
             else PatchEmbedding(3, _PROMPTS, fourth)
         )

@@ -6,6 +6,11 @@ SegFormer's MiT-B0), what each prompt embedding is made of, projections and redu
 PALM (one head for every 32 channels), where the prompts enter when PALM is off, that the head takes the enhanced
 features of the finest map, the head's width, the form of TSIP's perceptron, and the square root in the scale of the
 attention, which the print lacks. The 3D form, with one axis more everywhere, is ours.
+
+So are the short cuts in PALM-I, without which clicks do not tell where they are. As printed, what looks is replaced by
+what it sees: while there is no negative click and no previous mask, the negative prompts are the same everywhere, so
+whoever looks with them, or at them, gets the same everywhere, and the sum of Eq. 2 does not depend on the place. A
+previous mask changes that by a millionth with fresh weights. Networks that were trained so found nothing at all.
 """
 
 from __future__ import annotations
@@ -58,6 +63,8 @@ class PEMED(ClickNetwork):
         are added to the features; without both they are channels of the image.
     memory
         TSIP: the logits of the previous answer enter the present ones.
+    short_cuts
+        Of PALM-I, ours (see the module); without them Eq. 1 and 2 are as printed.
     detail_channels
         Ours: with more than 0, a decoder of convolutions takes the head's features from a fourth of the size to the
         full one, beside image and prompts, for structures of a few voxels. As published, the logits are enlarged.
@@ -80,6 +87,7 @@ class PEMED(ClickNetwork):
         inner_attention: bool = True,
         outer_attention: bool = True,
         memory: bool = True,
+        short_cuts: bool = True,
         detail_channels: int = 0,
     ) -> None:
         super().__init__()
@@ -97,7 +105,8 @@ class PEMED(ClickNetwork):
             for width, depth, head, reduction in zip(channels, depths, heads, reductions, strict=True)
         )
         finest: dict[str, Any] = {"dims": dims, "channels": channels[0], "reduction": reductions[0]}
-        self.inner = PromptAttention(**finest, enhance=inner_attention) if self.has_palm else None
+        inner: dict[str, Any] = {"enhance": inner_attention, "short_cuts": short_cuts}
+        self.inner = PromptAttention(**finest, **inner) if self.has_palm else None
         self.outer = PromptImageAttention(**finest) if outer_attention else None
         self.head = MLPHead(dims, channels, head_channels, head_norm)
         self.memory = AnswerMemory(dims) if memory else None
@@ -166,12 +175,16 @@ class PromptAttention(nn.Module):
         Of keys and values.
     enhance
         Without it, the embedding of all prompts is what comes out.
+    short_cuts
+        What looks is added to what it sees, as in the blocks of a transformer (ours, see the module).
     """
 
-    def __init__(self, dims: Dims, channels: int, *, reduction: int, enhance: bool = True) -> None:
+    def __init__(
+        self, dims: Dims, channels: int, *, reduction: int, enhance: bool = True, short_cuts: bool = True
+    ) -> None:
         super().__init__()
         self.everything = PatchEmbedding(dims, _PROMPTS, channels)
-        self.enhance = enhance
+        self.enhance, self.short_cuts = enhance, short_cuts
         if not enhance:
             return
         self.positive, self.negative = PatchEmbedding(dims, 2, channels), PatchEmbedding(dims, 2, channels)
@@ -187,11 +200,15 @@ class PromptAttention(nn.Module):
             return everything
         positive, _ = self.positive(prompts[:, [0, 2]])
         negative, _ = self.negative(prompts[:, [1, 2]])
-        of_positive = self.to_positive(negative, positive, size)
-        of_negative = self.to_negative(positive, negative, size)
-        of_everything = self.within(everything, everything, size)
-        told = self.from_positive(of_positive, of_everything, size)
-        return told + self.from_negative(of_negative, of_everything, size)
+        of_positive = self._seen(self.to_positive, negative, positive, size)
+        of_negative = self._seen(self.to_negative, positive, negative, size)
+        of_everything = self._seen(self.within, everything, everything, size)
+        told = self._seen(self.from_positive, of_positive, of_everything, size)
+        return told + self._seen(self.from_negative, of_negative, of_everything, size)
+
+    def _seen(self, attention: ReducedAttention, queries: Tensor, context: Tensor, size: Sequence[int]) -> Tensor:
+        found: Tensor = attention(queries, context, size)
+        return queries + found if self.short_cuts else found
 
 
 class PromptImageAttention(nn.Module):

@@ -28,12 +28,14 @@ from medseg.progress import NO_PROGRESS, Progress
 from medseg.training.clicks import dice_after_clicks, logits_after_clicks
 
 BASELINE, LOOP, PALM, MEMORY, ALL = "none of the three", "Self-Loop", "PALM", "TSIP", "all three"
+PRINTED = "PALM as printed, without short cuts"
 ARMS: dict[str, tuple[bool, bool, bool]] = {
     BASELINE: (False, False, False),
     LOOP: (True, False, False),
     PALM: (False, True, False),
     MEMORY: (False, False, True),
     ALL: (True, True, True),
+    PRINTED: (False, True, False),
 }
 """Self-Loop, PALM (both parts), TSIP."""
 WALKER = "random walker (no network)"
@@ -105,7 +107,7 @@ def run(
     data: Path | None = None,
     progress: Progress = NO_PROGRESS,
 ) -> ClaimReport:
-    """Train the five arms for as many steps on the same images and compare: see the module."""
+    """Train the six arms for as many steps on the same images and compare: see the module."""
     begun = perf_counter()
     setup = QUICK if quick else Setup()
     jobs = [Job(setup, arm, seed) for seed in range(seeds) for arm in (WALKER, *ARMS)]
@@ -157,6 +159,7 @@ def new_network(arm: str, setup: Setup) -> PEMED:
         inner_attention=palm,
         outer_attention=palm,
         memory=memory,
+        short_cuts=arm != PRINTED,
     )
 
 

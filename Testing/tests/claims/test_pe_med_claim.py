@@ -80,5 +80,7 @@ def test_the_whole_claim_runs_in_small() -> None:
 def test_the_arms_differ_by_the_parts_that_they_name() -> None:
     setup = Setup()
     networks = {arm: pe_med.new_network(arm, setup) for arm in ARMS}
-    assert [networks[arm].has_palm for arm in ARMS] == [False, False, True, False, True]
-    assert [networks[arm].memory is not None for arm in ARMS] == [False, False, False, True, True]
+    assert [networks[arm].has_palm for arm in ARMS] == [False, False, True, False, True, True]
+    assert [networks[arm].memory is not None for arm in ARMS] == [False, False, False, True, True, False]
+    short_cuts = [network.inner.short_cuts for network in networks.values() if network.inner is not None]
+    assert short_cuts == [True, True, False]

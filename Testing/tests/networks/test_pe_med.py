@@ -43,7 +43,7 @@ def the_same_numbers() -> None:
 
 
 def test_the_prompts_look_at_each_other_as_printed() -> None:
-    part = PromptAttention(2, 8, reduction=1)
+    part = PromptAttention(2, 8, reduction=1, short_cuts=False)
     for attention in (part.to_positive, part.to_negative, part.within, part.from_positive, part.from_negative):
         without_projections(attention)
     prompts = torch.rand(2, 3, 32, 32)
@@ -55,6 +55,27 @@ def test_the_prompts_look_at_each_other_as_printed() -> None:
     expected = plain_attention(of_positive, of_everything, of_everything)
     expected = expected + plain_attention(of_negative, of_everything, of_everything)
     torch.testing.assert_close(part(prompts), expected)
+
+
+def a_lone_click(size: tuple[int, ...]) -> Tensor:
+    """Prompts (1, 3, \\*size) of one positive click, as before the first answer."""
+    prompts = torch.zeros(1, 3, *size)
+    prompts[(0, 0, *(slice(18, 23) for _ in size))] = 1
+    return prompts
+
+
+@pytest.mark.parametrize("size", [(64, 64), (48, 48, 48)])
+def test_a_lone_click_tells_where_it_is_only_with_the_short_cuts(size: tuple[int, ...]) -> None:
+    place, far = (tuple(index for _ in size) for index in (5, 9))
+
+    def spread(*, short_cuts: bool) -> float:
+        part = PromptAttention(len(size), 8, reduction=2, short_cuts=short_cuts)
+        with torch.no_grad():
+            told = to_map(part(a_lone_click(size)), tuple(extent // 4 for extent in size))[0]
+        return float((told[(slice(None), *place)] - told[(slice(None), *far)]).abs().max())
+
+    assert spread(short_cuts=False) < 1e-6, "as printed, the prompts are the same everywhere"
+    assert spread(short_cuts=True) > 1e-2
 
 
 def test_image_and_prompts_look_at_each_other_as_printed() -> None:
