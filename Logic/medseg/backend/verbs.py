@@ -38,13 +38,13 @@ class WarmModels:
     """The networks of the last few packages, loaded and ready; the least recently used leaves first."""
 
     limit: int = WARM_MODELS
-    _networks: OrderedDict[tuple[str, str], Any] = field(default_factory=OrderedDict)
+    _networks: OrderedDict[tuple[Any, ...], Any] = field(default_factory=OrderedDict)
 
     def get(self, package: ModelPackage) -> Any:
         """Return the network of ``package``, a torch module, on whatever device its last run has left it."""
         from medseg.models import load_network
 
-        key = (str(package.folder), package.weights.sha256)
+        key = package.identity
         if key in self._networks:
             self._networks.move_to_end(key)
             return self._networks[key]
@@ -79,13 +79,16 @@ Verb = Callable[[Task], Parcel]
 
 
 def segment_verb(task: Task) -> Parcel:
-    """Segment the volumes with a model package (:func:`medseg.segmentation.segment`)."""
-    from medseg.models import ModelLibrary
+    """Segment the volumes with a model package (:func:`medseg.segmentation.segment`).
+
+    The option "choices" is what was chosen of the model: texts by name (:func:`medseg.models.choose`).
+    """
     from medseg.segmentation import SegmentOptions, segment
     from medseg.volumes import Volume
 
-    package = ModelLibrary().find(task.model)
-    options = make_options(SegmentOptions, task.options)
+    given = dict(task.options)
+    package = _chosen(task.model, given.pop("choices", {}))
+    options = make_options(SegmentOptions, given)
     task.progress.update(0.0, "Loading the model")
     network = task.models.get(package)
     names = [slot.name for slot in package.inputs] + [""] * len(task.volumes)
@@ -120,10 +123,9 @@ def estimate_call(request: dict[str, Any]) -> dict[str, Any]:
     """Tell what a run would need: seconds, bytes, windows, plan, and the device that it would use."""
     from medseg.backend.encoding import geometry_from_dict
     from medseg.device import available_memory
-    from medseg.models import ModelLibrary
     from medseg.segmentation import estimate
 
-    package = ModelLibrary().find(str(request.get("model", "")))
+    package = _chosen(str(request.get("model", "")), request.get("choices") or {})
     choice = choose_device(str(request.get("device", "auto")))
     found = estimate(geometry_from_dict(request.get("geometry")), package, choice.device)
     return {
@@ -133,6 +135,14 @@ def estimate_call(request: dict[str, Any]) -> dict[str, Any]:
         "device_reason": choice.reason,
         "available_bytes": available_memory(choice.device),
     }
+
+
+def _chosen(model: str, choices: Any) -> ModelPackage:
+    from medseg.models import ModelLibrary, choose
+
+    if not isinstance(choices, dict) or not all(isinstance(text, str) for pair in choices.items() for text in pair):
+        raise InputError("What was chosen of the model is not texts by name.", advice="Check the options.")
+    return choose(ModelLibrary().find(model), choices)
 
 
 VERBS: dict[str, Verb] = {

@@ -21,6 +21,16 @@ DeviceOption = Annotated[
 ModelOption = Annotated[
     str, typer.Option("--model", "-m", help="Name of an installed model (see `medseg models`) or the folder of one.")
 ]
+ChoicesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--option",
+        help="What the model lets you choose, as NAME=VALUE; may be repeated. An nnU-Net model has configuration,"
+        " folds, checkpoint and mirroring.",
+        metavar="NAME=VALUE",
+        show_default=False,
+    ),
+]
 
 
 def segment(
@@ -44,6 +54,7 @@ def segment(
     ],
     *,
     device: DeviceOption = Device.AUTO,
+    option: ChoicesOption = None,
     statistics: Annotated[
         str | None, typer.Option(help="Write volumes and intensities of all segments to this .csv file.")
     ] = None,
@@ -57,8 +68,19 @@ def segment(
     Failures of single inputs are listed at the end, the other inputs are done, and the exit code is 1.
     """
     from medseg.cli.run import Targets, run_cases
-    from medseg.models import ModelLibrary
+    from medseg.models import ModelLibrary, choose
 
-    package = ModelLibrary().find(model, "segment")
+    package = choose(ModelLibrary().find(model, "segment"), choices_of(option or []))
     targets = Targets.plan(inputs, package, output=output, statistics=statistics, preview=preview)
     run_cases(targets, package, device.value)
+
+
+def choices_of(given: list[str]) -> dict[str, str]:
+    """Return the pairs of ``NAME=VALUE``; raise :class:`typer.BadParameter` for what is no such pair."""
+    found = {}
+    for text in given:
+        name, separator, value = text.partition("=")
+        if not (separator and name.strip() and value.strip()):
+            raise typer.BadParameter(f"'{text}' is not NAME=VALUE, such as folds=0.", param_hint="--option")
+        found[name.strip()] = value.strip()
+    return found

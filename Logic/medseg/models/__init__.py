@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from medseg.models.archive import import_zip
+from medseg.models.choices import Choice, choose
 from medseg.models.correction import Correction, correction_preprocessing
 from medseg.models.installing import install_folder, remove_model
 from medseg.models.instances import InstanceGroup, Instances
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 __all__ = [
+    "Choice",
     "Correction",
     "FitInPlane",
     "InputSlot",
@@ -37,6 +39,7 @@ __all__ = [
     "WeightsFile",
     "Window",
     "bundled_folder",
+    "choose",
     "correction_preprocessing",
     "import_zip",
     "install_folder",

@@ -369,8 +369,11 @@ def read_window(config: Fields) -> Window:
     if not isinstance(size, list) or len(size) != 3 or not all(isinstance(item, int) for item in size):
         raise inferer.fail("roi_size", "three whole numbers")
     overlap = inferer.number("overlap", 0.25, low=0.0, high=0.95)
+    mode = inferer.text("mode", "constant", limit=20)
+    if mode not in ("constant", "gaussian"):
+        raise _unsupported(inferer, f"SlidingWindowInferer with the mode '{mode}'")
     try:
-        return Window((size[0], size[1], size[2]), overlap, inferer.text("mode", "constant", limit=20))
+        return Window((size[0], size[1], size[2]), overlap, mode)
     except InputError as error:
         raise ModelError(f"{error.message} ({inferer.where})", advice=error.advice) from error
 

@@ -8,8 +8,10 @@ import zipfile
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from medseg.errors import DeviceError, DeviceMemoryError, MedSegError, ModelError, UntrustedModelError
+from medseg.models.package import NNUNET
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -44,6 +46,8 @@ def load_network(package: ModelPackage, device: str = "cpu") -> nn.Module:
     device
         As torch names it ("cpu", "cuda:0").
 
+    An ensemble, and a network whose input is mirrored, come as one module (:class:`medseg.networks.Ensemble`).
+
     Raises
     ------
     ModelError
@@ -56,10 +60,25 @@ def load_network(package: ModelPackage, device: str = "cpu") -> nn.Module:
     unmet = package.problems()
     if unmet:
         raise ModelError(f"The model '{package.title}' cannot run here. {' '.join(unmet)}")
-    package.weights.verify()
-    tensors = read_weights(package.weights.path)
-    network = _build(package, tensors)
+    networks = []
+    for file in package.weights_files:
+        file.verify()
+        networks.append(_build(package, _tensors_of(package, file.path)))
+    network = networks[0]
+    flat = package.network_arguments.get("spatial_dims") == 2
+    if len(networks) > 1 or package.mirror_axes or flat:
+        from medseg.networks import Ensemble
+
+        network = Ensemble(networks, mirror_axes=package.mirror_axes, flat=flat)
     return _move(network.eval(), device)
+
+
+def _tensors_of(package: ModelPackage, path: Path) -> dict[str, Tensor]:
+    if package.kind == NNUNET:
+        from medseg.models.nnunet.checkpoint import read_checkpoint
+
+        return read_checkpoint(path)
+    return read_weights(path)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -74,14 +93,14 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
-    _check_archive(path)
+    check_archive(path)
     import torch
 
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ModelError(f"The weights {path} cannot be read: {_first_line(error)}", advice=_REINSTALL) from error
-    return _only_tensors(loaded, path)
+    return only_tensors(loaded, path)
 
 
 def pickle_globals(data: bytes | BinaryIO) -> set[str]:
@@ -111,14 +130,28 @@ def pickle_globals(data: bytes | BinaryIO) -> set[str]:
     return names
 
 
-def _check_archive(path: Path) -> None:
-    """Refuse what is not an archive of tensors as ``torch.save`` writes it, before torch sees it."""
+def check_archive(path: Path, also: Collection[str] = ()) -> None:
+    """Refuse what is not an archive of tensors as ``torch.save`` writes it, before torch sees it.
+
+    Parameters
+    ----------
+    also
+        Names (``module.name``) that its index may have besides those of plain tensors.
+
+    Raises
+    ------
+    ModelError
+        When the file is missing, damaged or no such archive.
+    UntrustedModelError
+        When it would run code; the sentence names it.
+    """
+    allowed = _SAFE_GLOBALS | set(also)
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
-                _check_members(archive, path)
+                _check_members(archive, path, allowed)
         else:
-            _refuse_bare_pickle(path)
+            _refuse_bare_pickle(path, allowed)
     except OSError as error:
         raise ModelError(f"The weights {path} cannot be read: {error.strerror or error}.", advice=_REINSTALL) from error
     except MedSegError:
@@ -127,7 +160,7 @@ def _check_archive(path: Path) -> None:
         raise ModelError(f"The weights {path} are damaged: {_first_line(error)}", advice=_REINSTALL) from error
 
 
-def _check_members(archive: zipfile.ZipFile, path: Path) -> None:
+def _check_members(archive: zipfile.ZipFile, path: Path, allowed: set[str]) -> None:
     members = archive.infolist()
     if any(member.filename.endswith((".py", "/constants.pkl")) for member in members):
         raise UntrustedModelError(
@@ -141,22 +174,22 @@ def _check_members(archive: zipfile.ZipFile, path: Path) -> None:
     if not indices or any(member.file_size > _LARGEST_PICKLE for member in indices):
         raise ModelError(f"The weights {path} have no usable index of tensors.", advice=_REINSTALL)
     for member in indices:
-        _refuse_names(pickle_globals(archive.read(member)), path)
+        _refuse_names(pickle_globals(archive.read(member)), path, allowed)
 
 
-def _refuse_bare_pickle(path: Path) -> None:
+def _refuse_bare_pickle(path: Path, allowed: set[str]) -> None:
     """Refuse a file that is no archive; say what it would run when it is a pickle that would."""
     names: set[str] = set()
     with path.open("rb") as stream, contextlib.suppress(Exception):
         # torch's old format is several pickles on end; the scan stops at what is no pickle, whatever that raises.
         while stream.tell() < _LARGEST_PICKLE:
             names |= pickle_globals(stream)
-    _refuse_names(names, path)
+    _refuse_names(names, path, allowed)
     raise ModelError(f"The weights {path} are not an archive of tensors.", advice=_REINSTALL)
 
 
-def _refuse_names(names: set[str], path: Path) -> None:
-    foreign = sorted(names - _SAFE_GLOBALS)
+def _refuse_names(names: set[str], path: Path, allowed: set[str]) -> None:
+    foreign = sorted(names - allowed)
     if foreign:
         what = ", ".join("something that it hides" if name == "?" else f"'{name}'" for name in foreign)
         raise UntrustedModelError(
@@ -174,14 +207,15 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
             advice="Install it (pip install safetensors) in the Python environment that runs the model.",
         ) from error
     try:
-        return _only_tensors(load_file(path, device="cpu"), path)
+        return only_tensors(load_file(path, device="cpu"), path)
     except MedSegError:
         raise
     except Exception as error:
         raise ModelError(f"The weights {path} cannot be read: {_first_line(error)}", advice=_REINSTALL) from error
 
 
-def _only_tensors(loaded: Any, path: Path) -> dict[str, Tensor]:
+def only_tensors(loaded: Any, path: Path) -> dict[str, Tensor]:
+    """Return ``loaded`` when it is a dictionary of dense tensors by name, else raise :class:`ModelError`."""
     import torch
 
     if not isinstance(loaded, dict) or not loaded:
@@ -262,7 +296,9 @@ def _compare(network: nn.Module, shapes: dict[str, tuple[int, ...]], package: Mo
         more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
         raise ModelError(
             f"The weights of the model '{package.title}' do not fit its network: {', '.join(faults[:3])}{more}.",
-            advice="The package contradicts itself; install the model again.",
+            advice="It may have been trained with another network than its plans say; ask its author."
+            if package.kind == NNUNET
+            else "The package contradicts itself; install the model again.",
         )
 
 

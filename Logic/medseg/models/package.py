@@ -19,9 +19,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from medseg.labels import LabelTable
+    from medseg.models.choices import Choice
+    from medseg.models.nnunet.preparation import NnunetPreparation
     from medseg.models.preprocessing import Preprocessing, Window
 
 VERBS = ("segment", REGISTER, CORRECT)
+
+BUNDLE, NNUNET = "bundle", "nnunet"
+"""Kinds of models: a MONAI bundle with MedSeg's section, a results folder of nnU-Net v2."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """The file with the weights, the SHA-256 it must have (hexadecimal) and its size in bytes."""
+    """The file with the weights, the SHA-256 it must have (hexadecimal; empty: none is known) and its bytes."""
 
     path: Path
     sha256: str
@@ -91,7 +96,7 @@ class WeightsFile:
             return False
 
     def verify(self) -> None:
-        """Check size and SHA-256; a file that was checked is not read again until it changes.
+        """Check size and, when one is known, SHA-256; a file that was checked is not read again until it changes.
 
         Raises
         ------
@@ -105,6 +110,8 @@ class WeightsFile:
                     f"The weights {self.path} have {status.st_size} bytes instead of {self.bytes}.",
                     advice="The file is incomplete or was changed; install the model again.",
                 )
+            if not self.sha256:
+                return
             stamp = (str(self.path.resolve()), status.st_mtime_ns, status.st_size, self.sha256)
             if stamp in _verified:
                 return
@@ -125,7 +132,21 @@ class WeightsFile:
             )
         _verified.add(stamp)
 
+    def digest(self) -> str:
+        """Return the SHA-256 that the file must have, or the one that it has; raise ``OSError`` when it is not there.
 
+        A file is not read again until it changes.
+        """
+        if self.sha256:
+            return self.sha256
+        status = self.path.stat()
+        stamp = (str(self.path.resolve()), status.st_mtime_ns, status.st_size)
+        if stamp not in _digests:
+            _digests[stamp] = sha256_of(self.path)
+        return _digests[stamp]
+
+
+_digests: dict[tuple[str, int, int], str] = {}
 _verified: set[tuple[str, int, int, str]] = set()
 
 
@@ -164,6 +185,21 @@ class ModelPackage:
         What a model that registers is run with; ``None`` for the others.
     correction
         What a model that follows clicks is run with; ``None`` for the others.
+    kind
+        What the folder is: "bundle" or "nnunet".
+    members
+        The files of all networks of an ensemble, of which ``weights`` is the first; empty: there is one network.
+    mirror_axes
+        Axes of the network's input along which windows are mirrored, the scores of all mirrored copies averaged.
+    preparation
+        When given, what prepares the images instead of ``preprocessing``, which then only describes it.
+    regions
+        For each channel of the output, in this order, the value that voxels get where it is above 0; empty: voxels get
+        the channel with the highest score.
+    first_stage
+        A model whose labels are further channels of the input.
+    choices
+        What a user may choose about the model.
 
     Raises
     ------
@@ -198,6 +234,13 @@ class ModelPackage:
     slice_spacing_range: tuple[float, float] | None = None
     registration: Registration | None = None
     correction: Correction | None = None
+    kind: str = BUNDLE
+    members: tuple[WeightsFile, ...] = ()
+    mirror_axes: tuple[int, ...] = ()
+    preparation: NnunetPreparation | None = None
+    regions: tuple[int, ...] = ()
+    first_stage: ModelPackage | None = None
+    choices: tuple[Choice, ...] = ()
 
     def __post_init__(self) -> None:
         check_instances(self.instances, self.labels, self.preprocessing.orientation)
@@ -206,8 +249,33 @@ class ModelPackage:
 
     @property
     def weights_sha256(self) -> str:
-        """The SHA-256 of the weights, which is traced in every result."""
+        """The SHA-256 that the weights must have, as far as it is known without reading them."""
         return self.weights.sha256
+
+    @property
+    def weights_files(self) -> tuple[WeightsFile, ...]:
+        """The files of all networks."""
+        return self.members or (self.weights,)
+
+    @property
+    def passes(self) -> int:
+        """How often a network runs on one window."""
+        return len(self.weights_files) << len(self.mirror_axes)
+
+    def weights_digest(self) -> str:
+        """Return what is traced in every result: the SHA-256 of the weights, of an ensemble that of its files' list.
+
+        Reads files whose SHA-256 is not known. Raises ``OSError`` when one is not there.
+        """
+        digests = [file.digest() for file in self.weights_files]
+        return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+    @property
+    def identity(self) -> tuple[Any, ...]:
+        """What tells networks apart that are kept: folder, files and what was chosen; cheap, no file is read."""
+        chosen = tuple((choice.name, choice.chosen) for choice in self.choices)
+        files = tuple((str(file.path), file.sha256, _stamp(file.path)) for file in self.weights_files)
+        return str(self.folder), files, chosen
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -217,10 +285,11 @@ class ModelPackage:
     def problems(self) -> list[str]:
         """Return what keeps the model from running here, one sentence each; empty when nothing is known to."""
         found = []
-        if not self.weights.path.is_file():
-            found.append(f"The weights are missing ({self.weights.path.name}); install the model again.")
-        elif not self.weights.present:
-            found.append(f"The weights are incomplete ({self.weights.path.name}); install the model again.")
+        for file in self.weights_files:
+            if not file.path.is_file():
+                found.append(f"The weights are missing ({file.path.name}); install the model again.")
+            elif not file.present:
+                found.append(f"The weights are incomplete ({file.path.name}); install the model again.")
         found += [_version_problem(package, lowest) for package, lowest in self.requires.items()]
         return [problem for problem in found if problem]
 
@@ -254,6 +323,7 @@ class ModelPackage:
             "requires": dict(self.requires),
             "registration": dict(vars(self.registration)) if self.registration else None,
             "correction": dict(vars(self.correction)) if self.correction else None,
+            "choices": [dict(vars(choice)) | {"values": list(choice.values)} for choice in self.choices],
         }
 
     def summary(self) -> dict[str, Any]:
@@ -295,6 +365,14 @@ def sha256_of(path: Path) -> str:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except OSError:
+        return 0, 0
+    return status.st_mtime_ns, status.st_size
 
 
 def _version_problem(package: str, lowest: str) -> str:

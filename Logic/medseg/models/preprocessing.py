@@ -9,7 +9,10 @@ from typing import Any
 from medseg.errors import InputError
 from medseg.models.intensity import IntensityStep, apply_steps
 
-BLENDS = ("gaussian", "constant")
+BLENDS = ("gaussian", "constant", "nnunet")
+PLACEMENTS = ("monai", "nnunet")
+"""How windows are weighted and placed: as MONAI's ``SlidingWindowInferer`` does it, or as nnU-Net's predictor."""
+
 _AXIS_PAIRS = ("LR", "PA", "IS")
 
 
@@ -104,19 +107,29 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Window:
-    """The sliding window: size in voxels along i, j, k, overlap as a part of the size (0 to 0.95), and its blending."""
+    """The sliding window: size in voxels along i, j, k, overlap as a part of the size (0 to 0.95), blending, placement.
+
+    The axes are those of the network's grid.
+    """
 
     size_ijk: tuple[int, int, int]
     overlap: float = 0.5
     blend: str = "gaussian"
+    placement: str = "monai"
+
+    @property
+    def half_precision(self) -> bool:
+        """Whether blended scores are 16-bit numbers, as nnU-Net's predictor keeps them."""
+        return self.blend == "nnunet"
 
     def __post_init__(self) -> None:
         if len(self.size_ijk) != 3 or not all(isinstance(size, int) and 1 <= size <= 4096 for size in self.size_ijk):
             raise InputError(
                 f"The window {self.size_ijk} is not three sizes from 1 to 4096 voxels.", advice="Correct the model."
             )
-        if not 0 <= self.overlap <= 0.95 or self.blend not in BLENDS:
+        if not 0 <= self.overlap <= 0.95 or self.blend not in BLENDS or self.placement not in PLACEMENTS:
             raise InputError(
-                f"The window overlap {self.overlap} or blending '{self.blend}' is not one that MedSeg knows.",
-                advice=f"Use an overlap from 0 to 0.95 and one of {', '.join(BLENDS)}.",
+                f"The window overlap {self.overlap}, blending '{self.blend}' or placement '{self.placement}' is not one"
+                " that MedSeg knows.",
+                advice=f"Use an overlap from 0 to 0.95, {' or '.join(BLENDS)}, and {' or '.join(PLACEMENTS)}.",
             )

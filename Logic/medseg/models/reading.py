@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import re
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from medseg.errors import InputError, ModelError
 from medseg.labels import LabelTable, read_labels
 from medseg.models.bundle import read_network, read_preprocessing, read_window
+from medseg.models.choices import ChoiceError
 from medseg.models.correction import CORRECT, correction_preprocessing, read_correction
 from medseg.models.fields import Fields, inside, is_number, read_json
 from medseg.models.instances import read_instances
+from medseg.models.nnunet.folder import is_nnunet, read_nnunet
 from medseg.models.package import VERBS, InputSlot, Measured, ModelPackage, Postprocessing, WeightsFile
 from medseg.models.preprocessing import Window
 from medseg.models.registration import REGISTER, read_registration
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 FORMAT = 1
 """The version of the package format; a package with a higher one was made for a later MedSeg."""
@@ -26,7 +32,7 @@ NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _LARGEST_WEIGHTS = 1 << 40
 
 
-def read_package(folder: str | Path) -> ModelPackage:
+def read_package(folder: str | Path, choices: Mapping[str, str] | None = None) -> ModelPackage:
     """Read a model package; neither torch nor MONAI is needed, and nothing of the package is run.
 
     The weights themselves are not opened: whether they are there is in :meth:`ModelPackage.problems`, and their hash
@@ -36,7 +42,9 @@ def read_package(folder: str | Path) -> ModelPackage:
     ----------
     folder
         A MONAI bundle with ``configs/metadata.json`` (with the section ``medseg``), ``configs/inference.json`` and
-        ``labels.csv``.
+        ``labels.csv``; or a results folder of nnU-Net v2.
+    choices
+        What was chosen of a model that offers a choice (:func:`medseg.models.choose`).
 
     Raises
     ------
@@ -44,10 +52,13 @@ def read_package(folder: str | Path) -> ModelPackage:
         When a file is missing, damaged, contradicts another or asks for what MedSeg does not do.
     UntrustedModelError
         When the package would run code of its own; the sentence names it.
+    ChoiceError
+        When something was chosen that there is not.
     """
     try:
-        return _read(Path(folder).absolute())
-    except ModelError:
+        path = Path(folder).absolute()
+        return read_nnunet(path, choices or {}) if is_nnunet(path) else _read(path)
+    except (ModelError, ChoiceError):
         raise
     except InputError as error:
         raise ModelError(f"{error.message} (model package {folder})", advice=error.advice) from error

@@ -2,9 +2,11 @@
 
 from medseg.networks.click_network import ClickNetwork
 from medseg.networks.convolutional_pe_med import ConvolutionalPEMED
+from medseg.networks.ensemble import Ensemble
 from medseg.networks.inter_slice import InterSliceTransformer, positional_encoding
 from medseg.networks.lapirn import ConditionalLapIRN
 from medseg.networks.mpunet import MPUNet
+from medseg.networks.nnunet import PlainConvUNet, ResidualEncoderUNet
 from medseg.networks.patch_transformer import ConvFreeTransformer
 from medseg.networks.pe_med import PEMED
 from medseg.networks.published_unet import MPUNetBaseline
@@ -23,10 +25,13 @@ __all__ = [
     "ConditionalLapIRN",
     "ConvFreeTransformer",
     "ConvolutionalPEMED",
+    "Ensemble",
     "InterSliceTransformer",
     "MPUNet",
     "MPUNetBaseline",
+    "PlainConvUNet",
     "RegistrationNetwork",
+    "ResidualEncoderUNet",
     "SliceModel",
     "TSFMUNet",
     "TwoHeadedSwinUNETR",

@@ -6,8 +6,8 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING
 
-from medseg.segmentation.grids import sampling_between
-from medseg.segmentation.preprocess import network_geometry, upright_geometry
+from medseg.models.package import NNUNET
+from medseg.segmentation.preparers import preparer_of
 from medseg.segmentation.stacks import window_of
 from medseg.segmentation.windows import SCORE_LIMIT_BYTES, Plan, make_plan
 
@@ -20,8 +20,14 @@ if TYPE_CHECKING:
 _FEATURE_MAPS = 48
 """Full-size feature maps, float32, that a network holds at once when nothing was measured (our guess for U-Nets)."""
 
+_MAPS_OF_NNUNET = 6
+"""The same for nnU-Net's networks, in channels of their finest stage: where the decoder meets it (our estimate)."""
+
 _SECONDS_PER_WINDOW_VOXEL = {"cpu": 3e-6, "cuda": 1e-7}
 """When nothing was measured: a U-Net of about a million weights (our guess)."""
+
+_MULTIPLICATIONS_PER_SECOND = {"cpu": 3e10, "cuda": 1e13}
+"""When nothing was measured and the work of a network is known: two CPU cores, a middling GPU (our guess)."""
 
 _SHARE_OF_NETWORK = 0.85
 _COMFORT_BYTES = 1_700_000_000
@@ -65,23 +71,32 @@ def score_limit(available_bytes: int) -> int:
 def plan_for(geometry: Geometry, package: ModelPackage, *, overlap: float | None = None, limit_bytes: int) -> Plan:
     """Return the plan of a run on an image of ``geometry`` whose scores take at most ``limit_bytes``.
 
-    For a model that is shown a part of the image, ``geometry`` is that part; the whole image gives the same windows.
+    A model that is shown a part of the image only may need less: :func:`plan_shown`.
     """
-    oriented = upright_geometry(geometry).reoriented(package.preprocessing.orientation)
-    network = network_geometry(oriented, package.preprocessing)
+    whole = preparer_of(package).whole(geometry)
+    return plan_shown(whole, package, overlap=overlap, limit_bytes=limit_bytes)
+
+
+def plan_shown(shown: Geometry, package: ModelPackage, *, overlap: float | None = None, limit_bytes: int) -> Plan:
+    """Return :func:`plan_for` an image of which the network is shown the grid ``shown``, in the network's own axes."""
+    preparer = preparer_of(package)
+    network = preparer.grid(shown)
     asked = window_of(package, network.size)
     window = [min(wide, size) for wide, size in zip(asked, network.size, strict=True)]
-    others = _image_bytes(network.size, oriented, package) + _guessed_work(window, max(package.output_channels, 2))
+    classes = len(package.regions) or max(package.output_channels, 2)
+    others = preparer.image_bytes(network.size, shown) + _guessed_work(window, classes, package)
     return make_plan(
         network.size,
         asked,
         package.window.overlap if overlap is None else overlap,
-        max(package.output_channels, 2),
-        sampling_between(network, oriented),
+        classes,
+        preparer.sampling(network, shown),
         # Windows of whole slices cannot be run in parts.
         limit_bytes=_NO_LIMIT
         if package.instances
         else min(limit_bytes, max(_COMFORT_BYTES - others, _LEAST_SCORE_BYTES)),
+        placement=package.window.placement,
+        half_precision=package.window.half_precision,
     )
 
 
@@ -101,19 +116,17 @@ def memory_of(plan: Plan, geometry: Geometry, package: ModelPackage, device: str
 
 def _arrays(plan: Plan, geometry: Geometry, package: ModelPackage) -> int:
     numbers = 4 * (len(package.instances.groups) + 1) * math.prod(plan.size) if package.instances else 0
-    return _image_bytes(plan.size, geometry, package) + plan.score_bytes + numbers
+    return preparer_of(package).image_bytes(plan.size, geometry) + plan.score_bytes + numbers
 
 
-def _image_bytes(size: Sequence[int], geometry: Geometry, package: ModelPackage) -> int:
-    return 4 * len(package.inputs) * math.prod(size) + 2 * math.prod(geometry.shape)
-
-
-def _guessed_work(window: Sequence[int], classes: int) -> int:
-    return 4 * (_FEATURE_MAPS + 3 * classes) * math.prod(window)
+def _guessed_work(window: Sequence[int], classes: int, package: ModelPackage) -> int:
+    of_nnunet = package.kind == NNUNET
+    maps = _MAPS_OF_NNUNET * package.network_arguments["features"][0] if of_nnunet else _FEATURE_MAPS
+    return 4 * (maps + 3 * classes) * math.prod(window)
 
 
 def _work_memory(plan: Plan, package: ModelPackage) -> int:
-    guess = _guessed_work(plan.window, plan.classes)
+    guess = _guessed_work(plan.window, plan.classes, package)
     measured, reference = package.measured.memory_mb_cpu, reference_geometry(package)
     if measured is None or reference is None:
         return guess
@@ -149,17 +162,31 @@ def estimate(
 
     device = choose_device(device).device if device == "auto" else device
     plan = plan_for(geometry, package, overlap=overlap, limit_bytes=score_limit(available_memory("cpu")))
-    return Estimate(
+    own = Estimate(
         seconds=_seconds(plan, geometry, package, "cpu" if device == "cpu" else "cuda"),
         memory_bytes=memory_of(plan, geometry, package, device),
         windows=plan.windows,
         plan=plan.describe(),
+    )
+    if package.first_stage is None:
+        return own
+    before = estimate(geometry, package.first_stage, device, overlap=overlap)
+    return Estimate(
+        seconds=before.seconds + own.seconds,
+        memory_bytes=max(before.memory_bytes, own.memory_bytes),
+        windows=before.windows + own.windows,
+        plan=f"{before.plan}, then {own.plan}",
     )
 
 
 def _seconds(plan: Plan, geometry: Geometry, package: ModelPackage, kind: str) -> float:
     measured = package.measured.seconds_cpu if kind == "cpu" else package.measured.seconds_gpu
     reference = reference_geometry(package)
+    if package.kind == NNUNET:
+        from medseg.models.nnunet.work import work_per_voxel
+
+        work = work_per_voxel(package.network_target, package.network_arguments) * package.passes
+        return plan.windows * math.prod(plan.window) * work / _MULTIPLICATIONS_PER_SECOND[kind] / _SHARE_OF_NETWORK
     if measured is None or reference is None:
         return plan.windows * math.prod(plan.window) * _SECONDS_PER_WINDOW_VOXEL[kind] / _SHARE_OF_NETWORK
     there = plan_for(reference, package, limit_bytes=SCORE_LIMIT_BYTES)

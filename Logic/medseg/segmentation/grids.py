@@ -45,6 +45,14 @@ class AxisSampling:
         upper = np.where(weight > 0, lower + 1, lower)
         return cls(input_size, output_size, lower, upper, weight)
 
+    @classmethod
+    def nearest(cls, input_size: int, output_size: int) -> AxisSampling:
+        """Build the sampling that takes the nearest voxel of a grid over the same field of view; the upper on a tie."""
+        position = (np.arange(output_size) + 0.5) * (input_size / output_size) - 0.5
+        # Computed as scipy does it, rounding included, which decides where a voxel lies halfway between two.
+        lower = np.clip(np.floor(position + 0.5).astype(np.int64), 0, input_size - 1)
+        return cls(input_size, output_size, lower, lower, np.zeros(output_size, np.float32))
+
     @property
     def is_identity(self) -> bool:
         """True when the output voxels are the input voxels."""

@@ -7,6 +7,7 @@ Check, orient, resample, normalise; run the network window by window and turn it
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import logging
 import math
@@ -21,13 +22,13 @@ from medseg.errors import Cancelled, DeviceMemoryError
 from medseg.models import load_network
 from medseg.networks.registry import ALLOWED_MODULES
 from medseg.progress import NO_PROGRESS, Progress
-from medseg.segmentation.estimate import memory_of, plan_for, score_limit
-from medseg.segmentation.grids import sampling_between
+from medseg.segmentation.estimate import memory_of, plan_shown, score_limit
 from medseg.segmentation.inputs import check_inputs
 from medseg.segmentation.instances import nearest_on, segment_instances
 from medseg.segmentation.postprocessing import clean_labels
 from medseg.segmentation.predictor import Predictor, considerate_threads
-from medseg.segmentation.preprocess import box_within, shown_geometry, to_network_grid, upright_geometry
+from medseg.segmentation.preparers import preparer_of
+from medseg.segmentation.preprocess import box_within
 from medseg.segmentation.results import SegmentationResult, SegmentOptions
 from medseg.segmentation.sliding import segment_by_windows
 from medseg.segmentation.stacks import slice_notices
@@ -47,6 +48,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _NETWORK_PART = (0.04, 0.92)
+_FIRST_STAGE_PART = (0.02, 0.35)
+"""Of the progress of a cascade, the part of its first stage, which works on a coarser grid (our choice)."""
+
 
 _SHARE_OF_GPU = 0.3
 """Of a GPU's free memory, the part that blended scores may take; the network needs the rest (our choice)."""
@@ -117,6 +121,7 @@ class _Segmentation:
         self.options = options
         self.progress = progress
         self.labels = package.labels
+        self.preparer = preparer_of(package)
         self.notices: list[str] = []
         self.timings: dict[str, float] = {}
 
@@ -130,15 +135,18 @@ class _Segmentation:
         if choice.fell_back:
             self.notices.append(choice.reason)
         source = self.volumes[0].geometry
-        oriented = upright_geometry(source).reoriented(self.package.preprocessing.orientation)
-        shown = shown_geometry(self.volumes[0], self.package.preprocessing)
+        first_stage = self._first_stage()
+        oriented = self.preparer.whole(source)
+        shown = self.preparer.shown(self.volumes)
         plan = self._plan(source, shown, choice.device)
         with _timed(self.timings, "load"):
             self.progress.update(0.01, "Loading the model")
             network = network or load_network(self.package)
         with _timed(self.timings, "prepare"):
             self.progress.update(0.02, "Preparing the images")
-            image, network_grid = self._prepared_image(shown)
+            network_grid = self.preparer.grid(shown)
+            image = self.preparer.image(self.volumes, shown, first_stage, self.progress)
+            del first_stage
         self.notices += slice_notices(self.package, network_grid)
         if hasattr(network, "slice_spacing"):
             # TSFMUNet and its kind: the distance of the slices in mm, which such a network may use as their position.
@@ -174,13 +182,26 @@ class _Segmentation:
             model={
                 "name": self.package.name,
                 "version": self.package.version,
-                "weights_sha256": self.package.weights_sha256,
+                "weights_sha256": self.package.weights_sha256 or self._digest(),
             },
         )
 
+    def _first_stage(self) -> Volume | None:
+        """Return the labels of the model's first stage on the first volume's grid, when it has one."""
+        stage = self.package.first_stage
+        if stage is None:
+            return None
+        options = dataclasses.replace(self.options, statistics=False)
+        found = _Segmentation(self.volumes, stage, options, self.progress.part(*_FIRST_STAGE_PART)).run(None)
+        self.progress = self.progress.part(_FIRST_STAGE_PART[1], 1.0)
+        self.notices += [notice for notice in found.notices if notice not in self.notices]
+        for name in ("network", "load", "prepare", "labels"):
+            self.timings[f"first stage: {name}"] = found.timings.get(name, 0.0)
+        return found.labelmap
+
     def _plan(self, source: Geometry, shown: Geometry, device: str) -> Plan:
         free = available_memory("cpu")
-        plan = plan_for(shown, self.package, overlap=self.options.overlap, limit_bytes=score_limit(free))
+        plan = plan_shown(shown, self.package, overlap=self.options.overlap, limit_bytes=score_limit(free))
         needed = memory_of(plan, source, self.package, device)
         if needed > free:
             raise DeviceMemoryError(
@@ -196,26 +217,6 @@ class _Segmentation:
             )
         logger.info("Plan: %s, about %s", plan.describe(), _gigabytes(needed))
         return plan
-
-    def _prepared_image(self, shown: Geometry) -> tuple[torch.Tensor, Geometry]:
-        """Return the image (C, I, J, K) on the network's grid, and that grid."""
-        first = self.volumes[0].geometry
-        tensor: torch.Tensor | None = None
-        geometry = first
-        for channel, volume in enumerate(self.volumes):
-            self.progress.check()
-            same = channel == 0 or volume.geometry.is_close(first)
-            placed = volume if same else volume.resample(first, interpolation="linear", fill=float(volume.array.min()))
-            prepared = to_network_grid(placed, self.package.preprocessing, shown=shown, progress=self.progress)
-            geometry = prepared.geometry
-            here = torch.from_numpy(prepared.array).permute(2, 1, 0)
-            if len(self.volumes) == 1:
-                return here[None], geometry
-            if tensor is None:
-                tensor = torch.empty((len(self.volumes), *prepared.array.shape)).permute(0, 3, 2, 1)
-            tensor[channel] = here
-        assert tensor is not None
-        return tensor, geometry
 
     def _labels(
         self, image: torch.Tensor, grids: tuple[Geometry, Geometry, Geometry], plan: Plan, predictor: Predictor
@@ -235,10 +236,11 @@ class _Segmentation:
                     predictor,
                     plan,
                     weights=importance_map(plan.window, self.package.window.blend),
-                    sampling=sampling_between(network_grid, shown),
+                    sampling=self.preparer.sampling(network_grid, shown),
                     labels=labels[box_within(oriented, shown)].transpose(2, 1, 0),
                     progress=self.progress.part(*_NETWORK_PART),
                     store=_place_of_scores(plan, predictor.device),
+                    regions=self.package.regions,
                 )
                 self._name_classes(labels)
             else:
@@ -270,6 +272,8 @@ class _Segmentation:
 
     def _name_classes(self, labels: np.ndarray) -> None:
         """Turn the network's classes into the values of the label table; classes without a name are background."""
+        if self.package.regions:
+            return
         values = self.package.labels.values
         count = self.package.output_channels
         table = np.zeros(max(count, 2), labels.dtype)
@@ -281,6 +285,13 @@ class _Segmentation:
         if not np.array_equal(table, np.arange(len(table))):
             for plane in labels:
                 plane[:] = table[plane]
+
+    def _digest(self) -> str:
+        try:
+            return self.package.weights_digest()
+        except OSError:
+            # A network that was handed over may come from files that are gone.
+            return ""
 
     def _clean(self, labels: np.ndarray, oriented: Geometry) -> None:
         steps = self.package.postprocessing

@@ -20,6 +20,8 @@ from medseg.errors import DeviceMemoryError, ModelError
 from medseg.progress import NO_PROGRESS, Progress
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from medseg.segmentation.grids import AxisSampling
     from medseg.segmentation.predictor import Predictor
     from medseg.segmentation.windows import Band, Plan
@@ -35,6 +37,7 @@ def segment_by_windows(
     labels: np.ndarray,
     progress: Progress = NO_PROGRESS,
     store: torch.device | str = "cpu",
+    regions: Sequence[int] = (),
 ) -> None:
     """Write the class of every voxel of the output grid into ``labels``.
 
@@ -51,13 +54,15 @@ def segment_by_windows(
     sampling
         How the output grid is interpolated from the network grid, axes i, j, k.
     labels
-        Integers, axes (i, j, k) of the output grid; may be a view. A network with one channel gives 1 where its score
-        is above 0 (a probability above one half) and 0 elsewhere; others the index of the highest score, the lowest
-        index on a tie.
+        Integers, axes (i, j, k) of the output grid; may be a view. They get the index of the highest score, the lowest
+        index on a tie, unless there are ``regions``.
     progress
         Told after every batch of windows.
     store
         Device of the blended scores.
+    regions
+        For each channel in turn the value that is written where its score is above 0 (a probability above one half);
+        what no channel writes is 0. A network with one channel writes 1 when none are given.
 
     Raises
     ------
@@ -68,7 +73,17 @@ def segment_by_windows(
     Cancelled, DeviceError
         As :meth:`Predictor.scores`.
     """
-    run = _Run(image, predictor, plan, torch.from_numpy(weights), sampling, labels, progress, torch.device(store))
+    run = _Run(
+        image,
+        predictor,
+        plan,
+        torch.from_numpy(weights),
+        sampling,
+        labels,
+        progress,
+        torch.device(store),
+        tuple(regions),
+    )
     with torch.inference_mode():
         for band in plan.bands:
             run.do(band)
@@ -84,6 +99,7 @@ class _Run:
     labels: np.ndarray
     progress: Progress
     store: torch.device
+    regions: tuple[int, ...]
     done: int = 0
 
     def do(self, band: Band) -> None:
@@ -115,7 +131,8 @@ class _Run:
 
     def _new_slab(self, band: Band, scores: torch.Tensor, labels: np.ndarray) -> _Slab:
         classes = int(scores.shape[0])
-        if classes != self.plan.classes and (classes, self.plan.classes) != (1, 2):
+        regions = self.regions or ((1,) if (classes, self.plan.classes) == (1, 2) else ())
+        if classes != (len(regions) or self.plan.classes):
             raise ModelError(
                 f"The network gives scores for {classes} classes, background included, but the model's labels make"
                 f" {self.plan.classes}.",
@@ -131,6 +148,7 @@ class _Run:
             sampling=self.sampling,
             labels=labels,
             device=device,
+            regions=regions,
         )
 
 
@@ -173,6 +191,7 @@ class _Slab:
         sampling: tuple[AxisSampling, AxisSampling, AxisSampling],
         labels: np.ndarray,
         device: torch.device,
+        regions: tuple[int, ...],
     ) -> None:
         order = (plan.stream_axis, plan.band_axis, plan.rest_axis)
         rows, columns = band.network[1] - band.network[0], plan.size[plan.rest_axis]
@@ -181,13 +200,16 @@ class _Slab:
         self._low = (0, band.network[0], 0)
         self._high = (plan.size[plan.stream_axis], band.network[1], columns)
         self._weights = weights.permute(order).to(device)
-        self._scores = _zeros((classes, self._ring, rows, columns), device)
-        self._sums = _zeros((self._ring, rows, columns), device)
+        self._half = plan.half_precision
+        kind = torch.float16 if self._half else torch.float32
+        self._scores = _zeros((classes, self._ring, rows, columns), device, kind)
+        self._sums = _zeros((self._ring, rows, columns), device, kind)
         self._through = sampling[plan.stream_axis]
         down, across = sampling[plan.band_axis], sampling[plan.rest_axis]
         self._down = _PlaneSampling(down, device, band.output, band.network)
         self._across = _PlaneSampling(across, device, (0, across.output_size), (0, columns))
         self._labels = labels
+        self._regions = regions
         self._finished = 0
         self._next_output = 0
         self._released = 0
@@ -204,13 +226,24 @@ class _Slab:
             there = (slice(None), slice(slot, slot + stop - first), *plane)
             here = (slice(None), slice(first - start[0], stop - start[0]), *window[1:])
             weights = self._weights[here[1:]]
-            self._scores[there].addcmul_(scores[here], weights)
+            if self._half:
+                # The product is rounded to 32 bits before it is added, and the sum to 16. One class at a time: three
+                # times as fast, and without a second window of scores.
+                for held, added in zip(self._scores[there], scores[here], strict=True):
+                    held.add_(added * weights)
+            else:
+                self._scores[there].addcmul_(scores[here], weights)
             self._sums[there[1:]] += weights
 
     def finish(self, stop: int, progress: Progress) -> None:
         """Turn into labels what depends only on slices before ``stop``, which no later window touches."""
         for index in range(self._finished, stop):
             self._scores[:, index % self._ring] /= self._sums[index % self._ring]
+            if self._half and not torch.isfinite(self._scores[:, index % self._ring]).all():
+                raise ModelError(
+                    "The scores of the network are too large for the half precision in which nnU-Net adds them up.",
+                    advice="Check that the volume is of the modality that the model asks for.",
+                )
         self._finished = stop
         through = self._through
         while self._next_output < through.output_size and through.upper[self._next_output] < stop:
@@ -230,12 +263,13 @@ class _Slab:
 
     def _label_plane(self, output: int) -> np.ndarray:
         first = self._plane(0, output)
-        if len(self._scores) == 1:
-            return (first > 0).to(torch.uint8).cpu().numpy()
+        largest = max(self._regions) if self._regions else len(self._scores) - 1
+        labels = torch.zeros(first.shape, dtype=torch.uint8 if largest <= 255 else torch.int32, device=first.device)
+        if self._regions:
+            for channel, value in enumerate(self._regions):
+                labels.masked_fill_(self._plane(channel, output) > 0, value)
+            return labels.cpu().numpy()
         best = first.clone()
-        labels = torch.zeros(
-            best.shape, dtype=torch.uint8 if len(self._scores) <= 256 else torch.int16, device=best.device
-        )
         for channel in range(1, len(self._scores)):
             plane = self._plane(channel, output)
             labels.masked_fill_(plane > best, channel)
@@ -244,10 +278,14 @@ class _Slab:
 
     def _plane(self, channel: int, output: int) -> torch.Tensor:
         low, high = int(self._through.lower[output]), int(self._through.upper[output])
-        plane = self._scores[channel, low % self._ring]
+        # No copy of scores that are 32-bit numbers already.
+        plane = self._scores[channel, low % self._ring].float()
         if high != low:
-            plane = torch.lerp(plane, self._scores[channel, high % self._ring], float(self._through.weight[output]))
-        return self._down.apply(self._across.apply(plane, 1), 0)
+            above = self._scores[channel, high % self._ring].float()
+            plane = torch.lerp(plane, above, float(self._through.weight[output]))
+        plane = self._down.apply(self._across.apply(plane, 1), 0)
+        # nnU-Net rounds interpolated scores too, and so decides by the order of classes where they are nearly equal.
+        return plane.half().float() if self._half else plane
 
 
 class _PlaneSampling:
@@ -273,11 +311,11 @@ class _PlaneSampling:
         return low.lerp_(plane.index_select(axis, self._upper), weight)
 
 
-def _zeros(shape: tuple[int, ...], device: torch.device) -> torch.Tensor:
+def _zeros(shape: tuple[int, ...], device: torch.device, kind: torch.dtype) -> torch.Tensor:
     try:
-        return torch.zeros(shape, device=device)
+        return torch.zeros(shape, device=device, dtype=kind)
     except (torch.cuda.OutOfMemoryError, MemoryError, RuntimeError) as error:
         raise DeviceMemoryError(
-            f"There is too little memory for the scores of one slab ({np.prod(shape) * 4 / 2**20:.0f} MB).",
+            f"There is too little memory for the scores of one slab ({np.prod(shape) * kind.itemsize / 2**20:.0f} MB).",
             advice="Close other programs, or choose a model with fewer segments or a smaller window.",
         ) from error

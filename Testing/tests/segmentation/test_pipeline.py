@@ -15,7 +15,7 @@ from medseg.metrics import dice
 from medseg.models import InputSlot, Normalize, Postprocessing, read_package
 from medseg.networks import TSFMUNet
 from medseg.progress import Progress
-from medseg.segmentation import SegmentOptions, pipeline, segment
+from medseg.segmentation import SegmentOptions, pipeline, preparers, segment
 from medseg.volumes import Geometry, Volume, read_volume
 from support.packages import bright_blob_case, write_bright_blob_package
 from support.segmentation import Levels, Threshold, label_table, package_of, random_network
@@ -370,7 +370,7 @@ def test_memory_that_runs_out_all_the_same_is_told_in_a_sentence(monkeypatch):
     def full(*_, **__):
         raise MemoryError
 
-    monkeypatch.setattr(pipeline, "to_network_grid", full)
+    monkeypatch.setattr(preparers, "to_network_grid", full)
     with pytest.raises(DeviceMemoryError, match="too little memory"):
         segment([noise(an_oblique_geometry())], package_of(), network=Threshold(0.0))
 
