@@ -1,8 +1,8 @@
 """Draw the panel without 3D Slicer: ``python Testing/screenshots/panel.py [NAME ...]``.
 
-The names are segment, thin, correct, register, analyse and models; without one all pictures are drawn. The panel is the
-real one in the stand-in for the application, with the real worker, synthetic hearts and a real (short) training; the
-pictures go to ``Resources/Screenshots``.
+The names are segment, thin, correct, register, analyse, models and library; without one all pictures are drawn. The
+panel is the real one in the stand-in for the application, with the real worker, synthetic hearts and a real (short)
+training; the pictures go to ``Resources/Screenshots``.
 """
 
 from __future__ import annotations
@@ -200,6 +200,14 @@ class Photographer:
                 edit.blockSignals(False)
             self.take("panel-models", 4)
 
+    def library(self) -> None:
+        """A model of the catalogue, before its download."""
+        self.ui.trainCollapsibleButton.collapsed = True
+        self.ui.catalogueCollapsibleButton.collapsed = False
+        self.ui.catalogueSearchBox.text = "teeth"
+        self.ui.catalogueListWidget.setCurrentRow(0)
+        self.take("panel-get-models", 4)
+
 
 def write_hearts(folder: Path) -> None:
     """Write synthetic hearts of large voxels, their label maps and the recipe."""
@@ -217,7 +225,7 @@ def write_hearts(folder: Path) -> None:
 
 def main(*wanted: str) -> None:
     """Take the pictures that are named, or all."""
-    for name in wanted or ("segment", "thin", "correct", "register", "analyse", "models"):
+    for name in wanted or ("segment", "thin", "correct", "register", "analyse", "models", "library"):
         photographer = Photographer()
         getattr(photographer, name)()
         photographer.application.reset()

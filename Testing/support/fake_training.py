@@ -34,10 +34,11 @@ def main() -> None:
     new = commands.add_parser("new")
     for name in ("recipe", "data"):
         new.add_argument(name, type=Path)
+    new.add_argument("--from", dest="start_from", default="")
     options = parser.parse_args()
     watch_owner(options.owner, None, lambda: os.kill(os.getpid(), signal.SIGKILL))
     if options.command == "new":
-        write_recipe(options.recipe, options.data)
+        write_recipe(options.recipe, options.data, options.start_from)
         return
     recipe = json.loads(options.recipe.read_text(encoding="utf-8"))
     if recipe.get("breaks"):
@@ -47,12 +48,12 @@ def main() -> None:
     run(recipe, options.output)
 
 
-def write_recipe(recipe: Path, data: Path) -> None:
+def write_recipe(recipe: Path, data: Path, start_from: str) -> None:
     """Write a recipe with a note, unless there is no data."""
     if not data.exists():
         sys.stderr.write(f"There is no folder {data}. Choose another.\n")
         sys.exit(1)
-    recipe.write_text(json.dumps({"epochs": 2}), encoding="utf-8")
+    recipe.write_text(json.dumps({"epochs": 2, "start_from": start_from}), encoding="utf-8")
     sys.stdout.write("warming up\nNOTE The labels have no names yet.\n")
 
 

@@ -47,7 +47,7 @@ def medseg(
 
 app.command()(segment)
 app.command()(correct)
-app.command()(models)
+app.add_typer(models, name="models")
 app.command()(register)
 app.command("register-many")(register_many)
 app.command("register-series")(register_series)

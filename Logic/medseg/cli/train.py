@@ -200,7 +200,7 @@ def _report(result: "TrainingResult") -> None:
     package = result.exported or result.package
     console.print(f"Model: {package}", markup=False)
     if package.suffix.lower() == ".zip":
-        console.print(f"Install it: medseg models --install {package}", markup=False)
+        console.print(f"Install it: medseg models add {package}", markup=False)
     elif result.usage:
         console.print(f"Run it: {result.usage}", markup=False)
 

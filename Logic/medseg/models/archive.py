@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import stat
 import zipfile
 import zlib
@@ -10,13 +11,14 @@ from typing import TYPE_CHECKING
 
 from medseg.errors import ModelError, WriteError
 from medseg.models.fields import inside
-from medseg.models.library import user_models_folder
-from medseg.models.placing import folder_beside, replace_folder
-from medseg.models.reading import METADATA, read_package
+from medseg.models.installing import library_root, settle
+from medseg.models.placing import folder_beside
+from medseg.models.reading import METADATA
+from medseg.models.records import Origin
 from medseg.progress import NO_PROGRESS, Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from medseg.models.library import ModelLibrary
     from medseg.models.package import ModelPackage
@@ -28,6 +30,8 @@ _LARGEST_RATIO = 200
 
 _PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _BLOCK = 1 << 20
+_DEEPEST = 2
+"""Folders in the archive above the package."""
 
 
 def import_zip(
@@ -35,6 +39,8 @@ def import_zip(
     library: ModelLibrary | None = None,
     *,
     overwrite: bool = False,
+    origin: Origin | None = None,
+    check: Callable[[ModelPackage, Origin], None] | None = None,
     progress: Progress = NO_PROGRESS,
 ) -> ModelPackage:
     """Unpack the model package in the zip file ``path`` into the user's models, whole or not at all.
@@ -48,6 +54,10 @@ def import_zip(
         Where it goes: the first folder of this library; ``None``: the user's folder of models.
     overwrite
         Replace a package of the same name.
+    origin
+        What to note about where it came from; ``None``: the name of the file.
+    check
+        Called with the unpacked package before it takes its place; what it raises keeps the model out.
 
     Raises
     ------
@@ -57,33 +67,27 @@ def import_zip(
     UntrustedModelError
         When the package would run code of its own.
     WriteError
-        When there is a package of this name already, or the folder cannot be written.
+        When there is a package of this name already, the disk is full or the folder cannot be written.
     Cancelled
         When the user asked to stop; nothing is left behind.
     """
     path = Path(path)
-    root = library.paths[0] if library is not None else user_models_folder()
+    root = library_root(library)
     with folder_beside(root) as temporary:
-        draft = temporary / "package"
-        _unpack(path, draft, progress)
-        package = read_package(draft)
-        package.weights.verify()
-        final = root / package.name
-        if final.exists() and not overwrite:
-            raise WriteError(
-                f"There is a model '{package.name}' already in {root}.", advice="Remove it first, or replace it."
-            )
-        replace_folder(draft, final, temporary)
-    return read_package(final)
+        draft = _unpack(path, temporary, progress)
+        return settle(draft, temporary, root, overwrite=overwrite, origin=origin or Origin(path.name), check=check)
 
 
-def _unpack(path: Path, target: Path, progress: Progress) -> None:
+def _unpack(path: Path, temporary: Path, progress: Progress) -> Path:
+    """Unpack the model into a new folder in ``temporary``, named as in the archive, and return it."""
     try:
         with zipfile.ZipFile(path) as archive:
-            members = [member for member in archive.infolist() if not member.is_dir()]
+            members = [member for member in archive.infolist() if not member.is_dir() and not _is_litter(member)]
             _check(members, path)
             prefix = _top(members, path)
+            target = temporary / "draft" / (PurePosixPath(prefix).name or path.stem)
             total = sum(member.file_size for member in members)
+            _need_space(temporary, total)
             done = 0
             for member in members:
                 relative = member.filename.removeprefix(prefix)
@@ -96,6 +100,7 @@ def _unpack(path: Path, target: Path, progress: Progress) -> None:
         raise ModelError(
             f"{path} is no usable zip file: {str(error)[:200]}.", advice="Download the model again."
         ) from error
+    return target
 
 
 def _unpack_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, file: Path) -> Iterator[int]:
@@ -109,6 +114,20 @@ def _unpack_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, file: Path
                 raise zipfile.BadZipFile(f"{member.filename} is larger than it says")
             sink.write(block)
             yield len(block)
+
+
+def _is_litter(member: zipfile.ZipInfo) -> bool:
+    """Whether the member is what macOS adds to every archive."""
+    return member.filename.startswith("__MACOSX/") or PurePosixPath(member.filename).name == ".DS_Store"
+
+
+def _need_space(folder: Path, size: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise WriteError(
+            f"The model needs {size / 1e6:.0f} MB and the disk of {folder.parent} has only {free / 1e6:.0f} MB left.",
+            advice="Free some space, or set MEDSEG_HOME to a folder on another disk.",
+        )
 
 
 def _check(members: list[zipfile.ZipInfo], path: Path) -> None:
@@ -135,12 +154,27 @@ def _check(members: list[zipfile.ZipInfo], path: Path) -> None:
 
 def _top(members: list[zipfile.ZipInfo], path: Path) -> str:
     """Return the folder of the archive, with a slash, in which the package lies ("" for the top)."""
-    found = [member.filename.removesuffix(METADATA) for member in members if member.filename.endswith(METADATA)]
-    if len(found) != 1 or found[0].count("/") > 1:
+    names = [member.filename for member in members]
+    found = [name.removesuffix(METADATA) for name in names if name.endswith(METADATA)] or _results_folders(names)
+    if len(found) != 1 or found[0].count("/") > _DEEPEST:
         raise ModelError(f"{path} does not hold one model package.", advice="Choose the zip file of a single model.")
     prefix = found[0]
-    if not all(member.filename.startswith(prefix) for member in members):
+    if not all(name.startswith(prefix) for name in names):
         raise ModelError(
             f"{path} holds files beside the model package {prefix}.", advice="Choose the zip file of a single model."
         )
     return prefix
+
+
+def _results_folders(names: list[str]) -> list[str]:
+    """Return the folders, with a slash, of which nnU-Net keeps one for each data set.
+
+    Each holds a folder for every configuration that was trained, named after trainer, plans and configuration, with
+    ``plans.json`` and ``dataset.json``. Where an archive begins with such a folder or inside it, its top is returned.
+    """
+    known = set(names)
+    inner = [name.removesuffix("plans.json") for name in names if PurePosixPath(name).name == "plans.json"]
+    inner = [folder for folder in inner if f"{folder}dataset.json" in known]
+    return sorted(
+        {folder.rstrip("/").rpartition("/")[0] + "/" if "/" in folder.rstrip("/") else "" for folder in inner}
+    )

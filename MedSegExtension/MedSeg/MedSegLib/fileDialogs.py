@@ -25,6 +25,11 @@ def askForFile(title: str, folder: str, filters: str) -> Path | None:
     return _path(qt.QFileDialog.getOpenFileName(slicer.util.mainWindow(), title, folder, filters))
 
 
+def askForFolder(title: str, folder: str) -> Path | None:
+    """Return the folder that the user chose, None when the user changed her mind."""
+    return _path(qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), title, folder))
+
+
 def askWhereToSave(title: str, suggestion: str, filters: str) -> Path | None:
     """Return the file that the user chose to write, None when the user changed her mind."""
     return _path(qt.QFileDialog.getSaveFileName(slicer.util.mainWindow(), title, suggestion, filters))

@@ -1,4 +1,4 @@
-"""The section "Installed models": what is on this computer, installing from a file, removing."""
+"""The section "Installed models": what is on this computer, installing from files, checking, exporting, removing."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ import slicer
 from slicer.i18n import tr as _
 
 from medseg.errors import MedSegError
-from MedSegLib.background import BackgroundTask
-from MedSegLib.fileDialogs import askForFile, openPath
+from MedSegLib.fileDialogs import askForFile, askForFolder, askWhereToSave, openPath
 from MedSegLib.jobSection import Services, StatusLine
+from MedSegLib.libraryTask import LibraryTask
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from medseg.models import ModelPackage
+    from medseg.models.licensing import LicenseError
+    from medseg.models.verifying import Verification
     from MedSegLib.modelList import ModelList
 
 ZIP_FILTER = "Models (*.zip)"
@@ -27,13 +29,15 @@ class ModelManager:
 
     def __init__(self, ui: Any, services: Services, models: ModelList, onChanged: Callable[[str], None]) -> None:
         self._ui = ui
-        self._services = services
         self._models = models
         self._onChanged = onChanged
         self._names: list[str] = []
-        self._task: BackgroundTask | None = None
         self.status = StatusLine(ui.modelsStatusLabel, services.log)
+        self.task = LibraryTask(services.poller, self.status, ui.modelsProgressBar, ui.modelsCancelButton)
         ui.installFileButton.connect("clicked(bool)", self.onInstallButton)
+        ui.installFolderButton.connect("clicked(bool)", self.onInstallFolderButton)
+        ui.exportModelButton.connect("clicked(bool)", self.onExportButton)
+        ui.verifyModelsButton.connect("clicked(bool)", self.onVerifyButton)
         ui.removeModelButton.connect("clicked(bool)", self.onRemoveButton)
         ui.openModelsFolderButton.connect("clicked(bool)", self.onOpenButton)
         ui.installedModelsListWidget.connect("currentRowChanged(int)", self._onRow)
@@ -55,18 +59,44 @@ class ModelManager:
             self._names.append(entry.name)
         listWidget.setCurrentRow(self._names.index(chosen) if chosen in self._names else -1)
         listWidget.blockSignals(wasBlocked)
-        self._onRow(listWidget.currentRow)
+        self._updateButtons()
+
+    def installed(self, package: ModelPackage) -> str:
+        """Show and choose a model that was just installed, and return the sentence that says so."""
+        self._onChanged(package.name)
+        tabs = {"register": _("Register"), "correct": _("Correct")}
+        sentence = _("“{title}” is installed and chosen in the tab {tab}.")
+        return sentence.format(title=package.title, tab=tabs.get(package.verb, _("Segment")))
 
     def onInstallButton(self, _checked: bool = False) -> None:
         """Ask for a zip file and install the model in it."""
-        from medseg.models import import_zip
+        self._install(askForFile(_("Choose the zip file of a model"), str(Path.home()), ZIP_FILTER))
 
-        path = askForFile(_("Choose the zip file of a model"), str(Path.home()), ZIP_FILTER)
-        if path is None or self._task is not None:
+    def onInstallFolderButton(self, _checked: bool = False) -> None:
+        """Ask for a folder and install the model in it."""
+        self._install(askForFolder(_("Choose the folder of a model"), str(Path.home())))
+
+    def onExportButton(self, _checked: bool = False) -> None:
+        """Write the chosen model to a zip file."""
+        from medseg.models.exporting import export_model
+
+        package = self._chosenPackage()
+        if package is None or self.task.isRunning:
             return
-        self.status.say(_("Installing…"))
-        self._ui.installFileButton.enabled = False
-        self._task = BackgroundTask(self._services.poller, lambda: import_zip(path), self._onInstalled)
+        suggestion = str(Path.home() / f"{package.name}-{package.version}.zip")
+        path = askWhereToSave(_("Export the model"), suggestion, ZIP_FILTER)
+        if path is None:
+            return
+        target = path if path.suffix.lower() == ".zip" else path.with_name(f"{path.name}.zip")
+        self._start(lambda progress: export_model(package, target, progress), self._onExported)
+
+    def onVerifyButton(self, _checked: bool = False) -> None:
+        """Compare the files of all models with their checksums."""
+        from medseg.models import ModelLibrary
+        from medseg.models.verifying import verify_library
+
+        if not self.task.isRunning:
+            self._start(lambda progress: verify_library(ModelLibrary(), (), progress), self._onVerified)
 
     def onRemoveButton(self, _checked: bool = False) -> None:
         """Remove the chosen model after a question."""
@@ -98,20 +128,77 @@ class ModelManager:
             return
         openPath(folder, self.status)
 
-    def _onInstalled(self, package: ModelPackage | None, error: Exception | None) -> None:
-        self._task = None
-        self._ui.installFileButton.enabled = True
-        if package is not None:
-            self._onChanged(package.name)
-            registers = package.name in {other.name for other in self._models.registering}
-            tab = _("Register") if registers else _("Segment")
-            sentence = _("“{title}” is installed and chosen in the tab {tab}.")
-            self.status.finish(sentence.format(title=package.title, tab=tab))
-        else:
-            self.status.failWith(error)
+    def shutDown(self) -> None:
+        """Stop what goes on; nothing is left half-done."""
+        self.task.shutDown()
+
+    def _start(self, function: Callable[[Any], Any], onDone: Callable[[Any, Exception | None], None]) -> None:
+        def finished(value: Any, error: Exception | None) -> None:
+            if error is not None:
+                self.status.failWith(error)
+            else:
+                onDone(value, None)
+            self._updateButtons()
+
+        self.status.say(_("Working…"))
+        self.task.start(function, finished)
+        self._updateButtons()
+
+    def _install(self, path: Path | None, *, accepted: bool = False) -> None:
+        from medseg.models.adding import add_model
+        from medseg.models.licensing import LicenseError
+
+        if path is None or self.task.isRunning:
+            return
+
+        def finished(package: ModelPackage | None, error: Exception | None) -> None:
+            self._updateButtons()
+            if package is not None:
+                self.status.finish(self.installed(package))
+            elif isinstance(error, LicenseError):
+                self.status.say(str(error))
+                if self._accepts(error):
+                    self._install(path, accepted=True)
+            else:
+                self.status.failWith(error)
+
+        self.status.say(_("Installing…"))
+        self.task.start(lambda progress: add_model(path, accept_license=accepted, progress=progress), finished)
+        self._updateButtons()
+
+    def _accepts(self, error: LicenseError) -> bool:
+        text = _("“{title}” is under the license {license}. Have you read it, and do you accept it?").format(
+            title=error.title, license=error.license
+        )
+        return bool(
+            slicer.util.confirmOkCancelDisplay(text, windowTitle=_("License of the model"), detailedText=error.text)
+        )
+
+    def _onExported(self, path: Path, _error: Exception | None) -> None:
+        self.status.finish(_("The model was written to {path}.").format(path=path))
+
+    def _onVerified(self, found: list[Verification], _error: Exception | None) -> None:
+        bad = [one for one in found if one.problems]
+        unknown = [one.name for one in found if not one.problems and not one.compared]
+        sound = len(found) - len(bad) - len(unknown)
+        parts = [_("{count} of {all} models are as they were published.").format(count=sound, all=len(found))]
+        parts += [_("No checksum is known of {names}.").format(names=", ".join(unknown))] if unknown else []
+        parts += [f"{one.name}: {' '.join(one.problems)}" for one in bad]
+        (self.status.fail if bad else self.status.finish)(" ".join(parts))
 
     def _onRow(self, _row: int) -> None:
-        self._ui.removeModelButton.enabled = self._isUsers(self._chosenName())
+        self._updateButtons()
+
+    def _updateButtons(self) -> None:
+        ui, isIdle = self._ui, not self.task.isRunning
+        for button in (ui.installFileButton, ui.installFolderButton, ui.verifyModelsButton):
+            button.enabled = isIdle
+        ui.exportModelButton.enabled = isIdle and self._chosenPackage() is not None
+        ui.removeModelButton.enabled = isIdle and self._isUsers(self._chosenName())
+
+    def _chosenPackage(self) -> ModelPackage | None:
+        name = self._chosenName()
+        return next((entry.package for entry in self._models.entries if entry.name == name), None)
 
     def _chosenName(self) -> str:
         row = self._ui.installedModelsListWidget.currentRow

@@ -10,6 +10,7 @@ from slicer.i18n import tr as _
 from MedSegLib.attentionSection import AttentionSection
 from MedSegLib.background import Poller
 from MedSegLib.casesSection import CasesSection
+from MedSegLib.catalogueSection import CatalogueSection
 from MedSegLib.compareSection import CompareSection
 from MedSegLib.correctSection import CorrectSection
 from MedSegLib.jobSection import JobSection, Services
@@ -56,7 +57,8 @@ class Panel:
         self.attention = AttentionSection(ui, services, self.models)
         self.compare = CompareSection(ui, services)
         self.modelManager = ModelManager(ui, services, self.models, self.onModelsChanged)
-        self.training = TrainSection(ui, services, self.onModelsChanged)
+        self.catalogue = CatalogueSection(ui, services, self.models, self.modelManager.installed)
+        self.training = TrainSection(ui, services, self.models, self.onModelsChanged)
         self._parameterNode: MedSegParameterNode | None = None
         ui.copyReportButton.connect("clicked(bool)", self.onCopyReportButton)
         self.reloadModels()
@@ -90,6 +92,8 @@ class Panel:
         """Look for models again, and tell Slicer's terminologies about their codes."""
         self.models.reload()
         self.modelManager.update()
+        self.catalogue.update()
+        self.training.update()
         loadTerminology(label for package in self.models.packages for label in package.labels)
 
     def onModelsChanged(self, name: str) -> None:
@@ -106,6 +110,8 @@ class Panel:
         """Stop the worker and everything that goes on; a training goes on while the panel is reloaded."""
         for section in self._sections:
             section.shutDown()
+        self.modelManager.shutDown()
+        self.catalogue.shutDown()
         self.training.shutDown(keepRunning=isReloading)
         self._worker.end()
         self._poller.close()

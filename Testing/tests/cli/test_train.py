@@ -53,17 +53,17 @@ def test_the_way_from_data_to_an_installable_model(medseg, blobs: Path, tmp_path
     assert exported.exit_code == 0, exported.output
     assert read_package(tmp_path / "out" / "blobs").name == "blobs"
 
-    installed = medseg("models", "--install", tmp_path / "model.zip")
+    installed = medseg("models", "add", tmp_path / "model.zip")
 
     assert installed.exit_code == 0, installed.output
     assert "blobs" in installed.stdout
     assert ModelLibrary().find("blobs").name == "blobs"
-    assert medseg("models", "--install", tmp_path / "out" / "blobs").exit_code == 1  # it is there already
+    assert medseg("models", "add", tmp_path / "out" / "blobs").exit_code == 1  # it is there already
 
 
 def test_a_recipe_goes_on_from_an_installed_model(medseg, blobs: Path, tmp_path: Path) -> None:
     model = write_bright_blob_package(tmp_path / "bright-blob")
-    assert medseg("models", "--install", model).exit_code == 0
+    assert medseg("models", "add", model).exit_code == 0
 
     started = medseg("train", "--new", tmp_path / "mine.yaml", "--data", blobs, "--from", "bright-blob")
 

@@ -132,6 +132,7 @@ def test_a_wheel_holds_every_bundled_model_and_recipe(repository: Path, tmp_path
         for path in (resources / folder).rglob("*")
         if path.is_file()
     }
+    expected |= {path.name for path in resources.glob("catalogue*.json")}
     assert expected - held == set()
 
 

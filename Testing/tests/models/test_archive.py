@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import stat
 import zipfile
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from medseg.errors import Cancelled, ModelError, WriteError
-from medseg.models import ModelLibrary, import_zip, load_network
+from medseg.models import ModelLibrary, archive, import_zip, load_network
 from medseg.progress import Progress
 
 
@@ -147,3 +148,40 @@ def test_weights_that_do_not_match_their_hash_are_not_installed(
     with pytest.raises(ModelError, match="SHA-256"):
         import_zip(zip_of(a_package.folder, tmp_path / "m.zip"), an_empty_library)
     assert an_empty_library.packages() == []
+
+
+@pytest.mark.parametrize(
+    ("trained", "top"),
+    [
+        (["Dataset1_A/t__p__2d/"], "Dataset1_A/"),
+        (["Dataset1_A/t__p__3d_lowres/", "Dataset1_A/t__p__3d_cascade_fullres/"], "Dataset1_A/"),
+        (["t__p__2d/"], ""),
+        ([""], ""),
+    ],
+)
+def test_a_results_folder_of_nnunet_is_found_with_all_its_trainings(trained: list[str], top: str) -> None:
+    names = [folder + name for folder in trained for name in ("plans.json", "dataset.json", "fold_0/a.pth")]
+    assert archive._results_folders(names) == [top]
+    assert archive._results_folders([name for name in names if "dataset" not in name]) == []
+
+
+def test_what_macos_adds_to_an_archive_does_not_count(
+    bright_blob_package: Path, an_empty_library: ModelLibrary, tmp_path: Path
+) -> None:
+    path = zip_of(bright_blob_package, tmp_path / "m.zip", "bright-blob/")
+    with zipfile.ZipFile(path, "a") as content:
+        content.writestr("__MACOSX/bright-blob/._labels.csv", "x")
+        content.writestr("bright-blob/.DS_Store", "x")
+    folder = import_zip(path, an_empty_library).folder
+    assert not (folder / ".DS_Store").exists()
+
+
+def test_too_little_space_is_told_before_anything_is_unpacked(
+    bright_blob_package: Path, an_empty_library: ModelLibrary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = zip_of(bright_blob_package, tmp_path / "m.zip")
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(archive.shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    with pytest.raises(WriteError, match="only 0 MB left"):
+        import_zip(path, an_empty_library)
+    assert list(an_empty_library.paths[0].iterdir()) == []
