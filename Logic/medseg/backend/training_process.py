@@ -301,11 +301,19 @@ def write_recipe(
     recipe: Path,
     data: Path,
     *,
+    start_from: str = "",
     interpreter: PythonInterpreter | None = None,
     environment: Mapping[str, str] | None = None,
     script: Path | None = None,
 ) -> list[str]:
     """Write a recipe that fits the data, with its label table beside it. Waits; not for the main thread.
+
+    Parameters
+    ----------
+    start_from
+        A model that the recipe goes on from, by its name or folder; empty: it trains one from scratch.
+    interpreter, environment, script
+        As for :meth:`TrainingProcess.start`.
 
     Returns
     -------
@@ -315,14 +323,15 @@ def write_recipe(
     Raises
     ------
     RecipeError
-        When the data cannot be used.
+        When the data cannot be used, or not with that model.
     WorkerError
         When the Python cannot be started.
     """
     with tempfile.TemporaryDirectory(prefix="medseg-recipe-") as folder:
         path = Path(folder) / CONSOLE
+        arguments = ["new", str(recipe), str(data), *([f"--from={start_from}"] if start_from else [])]
         with path.open("wb") as console:
-            process = start_runner(["new", str(recipe), str(data)], console, interpreter, environment, script)
+            process = start_runner(arguments, console, interpreter, environment, script)
         if process.wait() != 0:
             raise RecipeError(last_sentence(path) or _no_reason(process.returncode))
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()

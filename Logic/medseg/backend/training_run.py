@@ -39,13 +39,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     new = commands.add_parser("new", help="write a recipe that fits the data")
     new.add_argument("recipe", type=Path)
     new.add_argument("data", type=Path)
+    new.add_argument("--from", dest="start_from", default="", help="a model that the recipe goes on from")
     options = parser.parse_args(arguments)
     # Lightning starts the processes of further GPUs with the words of this command line; launch.py took one out.
     sys.argv.insert(1, __name__)
     try:
         if options.command == "new":
             watch_owner(options.owner, None, kill_own_family)
-            _write_recipe(options.recipe, options.data)
+            _write_recipe(options.recipe, options.data, options.start_from)
         else:
             watch_owner(options.owner, None, lambda: _end_with_the_owner(options.output))
             _train(options.recipe, options.data, options.output, options.device)
@@ -70,10 +71,10 @@ def _train(recipe: Path, data: Path, output: Path, device: str) -> None:
     run_training(recipe, data, output, device=device)
 
 
-def _write_recipe(recipe: Path, data: Path) -> None:
+def _write_recipe(recipe: Path, data: Path, start_from: str) -> None:
     from medseg.training import start_recipe
 
-    for note in start_recipe(recipe, data):
+    for note in start_recipe(recipe, data, start_from=start_from):
         sys.stdout.write(f"{NOTE}{' '.join(note.split())}\n")
 
 

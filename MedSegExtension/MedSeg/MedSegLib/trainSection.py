@@ -15,6 +15,7 @@ from slicer.i18n import tr as _
 from medseg.errors import MedSegError
 from MedSegLib import dependencies, settings
 from MedSegLib.background import BackgroundTask, Ticker
+from MedSegLib.choices import Choices
 from MedSegLib.fileDialogs import askForFile, askWhereToSave, openPath
 from MedSegLib.jobSection import DOUBLE_PRESS_SECONDS, Services, StatusLine
 from MedSegLib.modelCard import durationText
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from medseg.backend.interpreter import PythonInterpreter
     from medseg.backend.training_process import TrainingProcess, TrainingStatus
     from medseg.models import ModelPackage
+    from MedSegLib.modelList import ModelList
 
 _logger = logging.getLogger(__name__)
 
@@ -46,12 +48,15 @@ class TrainSection:
     panel that was reloaded finds the run that goes on.
     """
 
-    def __init__(self, ui: Any, services: Services, onInstalled: Callable[[str], None]) -> None:
+    def __init__(self, ui: Any, services: Services, models: ModelList, onInstalled: Callable[[str], None]) -> None:
         self._ui = ui
         self._services = services
+        self._models = models
         self._onInstalled = onInstalled
         self.status = StatusLine(ui.trainStatusLabel, services.log)
         self.curves = TrainingCurves(ui.trainCurvesLabel, ui.trainLegendLabel)
+        self._startModels = Choices(ui.trainStartComboBox, self._onStartModel)
+        self._startModel = ""
         self.script: Path | None = None
         self._run: TrainingProcess | None = None
         self._shown: TrainingStatus | None = None
@@ -78,7 +83,18 @@ class TrainSection:
             (ui.trainChartButton, self.onChartButton),
         ):
             button.connect("clicked(bool)", slot)
+        self.update()
         self._look()
+
+    def update(self) -> None:
+        """Offer the models that a new recipe can go on from; one that is not there any more is not chosen."""
+        from medseg.training.tunable import tunable
+
+        titles = {package.name: package.title for package in tunable(self._models.packages)}
+        lines = {"": _("Nothing: train from scratch"), **titles}
+        if self._startModel not in lines:
+            self._startModel = ""
+        self._startModels.show(lines, self._startModel)
 
     @property
     def isTraining(self) -> bool:
@@ -127,7 +143,7 @@ class TrainSection:
 
     def onNewRecipeButton(self, _checked: bool = False) -> None:
         """Ask where to write a recipe, and let a process write one that fits the data."""
-        data = Path(self._data)
+        data, startModel = Path(self._data), self._startModel
         suggestion = str(data.parent / f"{data.stem}.yaml")
         path = askWhereToSave(_("Save the new recipe"), suggestion, RECIPE_FILTER)
         if path is None:
@@ -147,7 +163,15 @@ class TrainSection:
         def write() -> tuple[Path, list[str]]:
             from medseg.backend.training_process import write_recipe
 
-            return path, write_recipe(path, data, interpreter=interpreter, environment=environment, script=self.script)
+            notes = write_recipe(
+                path,
+                data,
+                start_from=startModel,
+                interpreter=interpreter,
+                environment=environment,
+                script=self.script,
+            )
+            return path, notes
 
         self._task = BackgroundTask(self._services.poller, write, self._onRecipeWritten)
         self._updateButtons()
@@ -358,6 +382,9 @@ class TrainSection:
         qt.QSettings().setValue(OUTPUT_SETTING, path)
         self._look()
 
+    def _onStartModel(self, name: str) -> None:
+        self._startModel = name
+
     def _onDevice(self, _index: int) -> None:
         qt.QSettings().setValue(DEVICE_SETTING, self._device.value)
 
@@ -393,7 +420,8 @@ class TrainSection:
         for widget in (ui.trainDataPathLineEdit, ui.trainRecipePathLineEdit, ui.trainOutputPathLineEdit):
             widget.enabled = mayChoose
         ui.trainTableButton.enabled = ui.trainDeviceComboBox.enabled = mayChoose
-        ui.newRecipeButton.enabled = bool(self._data) and not isTraining and not isBusy
+        ui.trainStartComboBox.enabled = mayChoose
+        ui.newRecipeButton.enabled = bool(self._data) and mayChoose
         ui.editRecipeButton.enabled = bool(self._recipe)
         ui.installTrainedButton.enabled = (
             status is not None and status.state == "finished" and status.package is not None and not isBusy

@@ -214,6 +214,17 @@ def test_a_new_recipe_is_written_and_its_notes_are_handed_on(tmp_path: Path) -> 
         write_recipe(tmp_path / "new.yaml", tmp_path / "nothing", script=THIS)
 
 
+def test_a_new_recipe_is_told_which_model_it_goes_on_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_recipe(tmp_path / "new.yaml", tmp_path, start_from="a-model", script=THIS)
+    assert json.loads((tmp_path / "new.yaml").read_text())["start_from"] == "a-model"
+    monkeypatch.setattr(sys, "argv", ["launch.py"])
+    with pytest.raises(SystemExit):
+        training_run.main(["new", str(tmp_path / "other.yaml"), str(tmp_path), "--from", "nobody"])
+    assert "There is no model 'nobody'" in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_the_runner_tells_that_a_folder_has_no_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

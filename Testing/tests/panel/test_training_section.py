@@ -180,7 +180,9 @@ def test_a_panel_that_was_reloaded_finds_its_run(a_trainer: Trainer) -> None:
     a_trainer.section.shutDown(keepRunning=True)
     widgets = slicer.util.loadUI(user.widget.resourcePath("UI/Models.ui"))
     ui = slicer.util.childWidgetVariables(widgets)
-    section = sys.modules["MedSegLib.trainSection"].TrainSection(ui, user.panel.segment._services, lambda _: None)
+    section = sys.modules["MedSegLib.trainSection"].TrainSection(
+        ui, user.panel.segment._services, user.panel.models, lambda _: None
+    )
     try:
         assert section._run is not first
         assert section.isTraining
@@ -375,6 +377,57 @@ def test_a_recipe_is_written_for_the_data(a_trainer: Trainer) -> None:
     assert "There is no folder" in a_trainer.status
 
 
+def start_models(trainer: Trainer) -> list[str]:
+    box = trainer.ui.trainStartComboBox
+    return [box.itemText(index) for index in range(box.count)]
+
+
+def write_new_recipe(trainer: Trainer, name: str) -> Any:
+    trainer.ui.trainDataPathLineEdit.currentPath = str(trainer.folder)
+    trainer.user.application.answer(trainer.folder / name)
+    trainer.ui.newRecipeButton.click()
+    assert not trainer.ui.trainStartComboBox.enabled
+    trainer.user.until(lambda: trainer.ui.newRecipeButton.enabled, 60.0)
+    return json.loads((trainer.folder / name).read_text(encoding="utf-8"))
+
+
+def test_a_new_recipe_goes_on_from_the_chosen_model(a_trainer: Trainer) -> None:
+    box = a_trainer.ui.trainStartComboBox
+    assert start_models(a_trainer) == [
+        "Nothing: train from scratch",
+        "Bright blobs in noise",
+        "Liver <b>&amp;</b> more",
+    ]
+    assert box.currentIndex == 0
+    assert write_new_recipe(a_trainer, "scratch.yaml")["start_from"] == ""
+    box.setCurrentIndex(2)
+    assert write_new_recipe(a_trainer, "tuned.yaml")["start_from"] == "liver-ct"
+    box.setCurrentIndex(0)
+    assert write_new_recipe(a_trainer, "again.yaml")["start_from"] == ""
+
+
+def test_models_to_start_from_come_and_go_with_what_is_installed(
+    a_trainer: Trainer, resources: Path, bright_blob_package: Path
+) -> None:
+    box, panel = a_trainer.ui.trainStartComboBox, a_trainer.user.panel
+    box.setCurrentIndex(1)
+    folder = resources / "Models" / "another"
+    shutil.copytree(bright_blob_package, folder)
+    try:
+        metadata = folder / "configs" / "metadata.json"
+        text = metadata.read_text(encoding="utf-8").replace("bright-blob", "another").replace("Bright blobs", "Another")
+        metadata.write_text(text, encoding="utf-8")
+        panel.reloadModels()
+        assert start_models(a_trainer)[1:3] == ["Another in noise", "Bright blobs in noise"]
+        assert box.currentText == "Bright blobs in noise", "the choice stays"
+        box.setCurrentIndex(1)
+    finally:
+        shutil.rmtree(folder)
+    panel.reloadModels()
+    assert "Another in noise" not in start_models(a_trainer)
+    assert box.currentIndex == 0
+
+
 def test_a_table_may_take_the_place_of_the_folder(a_trainer: Trainer) -> None:
     a_trainer.user.application.answer(a_trainer.folder / "pairs.csv")
     a_trainer.ui.trainTableButton.click()
@@ -401,7 +454,9 @@ def test_emptied_lines_do_not_come_back_after_a_restart(a_trainer: Trainer) -> N
     assert not ui.newRecipeButton.enabled
     user = a_trainer.user
     later = slicer.util.childWidgetVariables(slicer.util.loadUI(user.widget.resourcePath("UI/Models.ui")))
-    section = sys.modules["MedSegLib.trainSection"].TrainSection(later, user.panel.segment._services, lambda _: None)
+    section = sys.modules["MedSegLib.trainSection"].TrainSection(
+        later, user.panel.segment._services, user.panel.models, lambda _: None
+    )
     assert [getattr(later, name).currentPath for name in lines] == ["", "", ""]
     section.shutDown()
 
@@ -431,37 +486,3 @@ def test_packages_for_training_are_asked_for_before_the_first_one(
     assert "What a training needs was not installed" in a_trainer.status
     assert not a_trainer.section.isTraining
     assert a_trainer.user.application.installations == []
-
-
-def test_every_curve_leaves_pixels_of_its_color(a_trainer: Trainer) -> None:
-    from matplotlib.image import imread
-
-    picture = sys.modules["MedSegLib.curvePicture"]
-    epochs = [
-        {
-            "epoch": number,
-            "loss": 1.0 / number,
-            "validation_loss": 1.2 / number,
-            "dice_per_label": {"1": 0.5 + 0.02 * number, "2": None},
-        }
-        for number in range(1, 21)
-    ]
-    plots = picture.runPlots(epochs, {"1": (200, 20, 20), "2": (20, 200, 20)})
-    path = a_trainer.folder / "curves.png"
-    assert picture.drawPlots(plots, 300).save(str(path))
-    seen = {tuple(round(255 * float(part)) for part in color[:3]) for row in imread(path) for color in row}
-    assert {picture.LOSS_COLOR, picture.VALIDATION_COLOR, (200, 20, 20)} <= seen
-    assert (20, 200, 20) not in seen, "a label that was never measured has no curve"
-
-
-@pytest.mark.parametrize(("value", "expected"), [(0.7, 0.7), (0.71, 1.0), (1.2, 1.5), (12.0, 15.0), (0.0, 1.0)])
-def test_axes_end_at_round_numbers(a_trainer: Trainer, value: float, expected: float) -> None:
-    assert sys.modules["MedSegLib.curvePicture"].niceCeiling(value) == pytest.approx(expected)
-
-
-def test_long_runs_are_drawn_with_few_points(a_trainer: Trainer) -> None:
-    picture = sys.modules["MedSegLib.curvePicture"]
-    points = [(float(number), 0.5) for number in range(5000)]
-    thinned = picture.thinned(points)
-    assert len(thinned) <= picture.MOST_POINTS + 1
-    assert (thinned[0], thinned[-1]) == (points[0], points[-1])

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +20,9 @@ from medseg.models import InputSlot, load_network, read_package
 from medseg.training import check_data, run_training, start_recipe
 from medseg.training.collecting import append_case
 from medseg.training.recipe import read_recipe
+from medseg.training.tunable import tunable
 from medseg.volumes import Volume, write_labelmap, write_volume
+from support.correction import write_clicks_package
 from support.packages import LABELS as TWO_BLOBS
 from support.packages import bright_blob_case, write_bright_blob_package
 
@@ -176,6 +182,22 @@ def test_a_model_that_takes_other_images_is_refused(tmp_path: Path) -> None:
         start_recipe(tmp_path / "tuned.yaml", plain(tmp_path / "data"), start_from=str(model))
 
 
+def test_models_that_cannot_be_gone_on_from_are_not_offered_and_are_refused(a_model: Path, tmp_path: Path) -> None:
+    model = read_package(a_model)
+    foreign = dataclasses.replace(model, kind="nnunet")
+    without_background = dataclasses.replace(model, output_channels=2)
+    missing = dataclasses.replace(model, weights=dataclasses.replace(model.weights, path=tmp_path / "no.pt"))
+    clicks = read_package(write_clicks_package(tmp_path / "clicks"))
+    assert tunable([foreign, model, without_background, missing, clicks]) == [model]
+    other = write_bright_blob_package(tmp_path / "other")
+    path = other / "configs" / "metadata.json"
+    content = json.loads(path.read_text())
+    content["network_data_format"]["outputs"]["pred"]["num_channels"] = 3
+    path.write_text(json.dumps(content))
+    with pytest.raises(RecipeError, match="does not give a score for each label and the background"):
+        start_recipe(tmp_path / "tuned.yaml", plain(tmp_path / "data"), start_from=str(other))
+
+
 def test_a_model_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="There is no model 'nobody'"):
         start_recipe(tmp_path / "tuned.yaml", plain(tmp_path / "data"), start_from="nobody")
@@ -202,3 +224,15 @@ def test_every_bundled_model_that_segments_can_be_gone_on_from(name: str, tmp_pa
     assert recipe.start_from == str(package.folder)
     assert recipe.preprocessing.build() == package.preprocessing
     assert recipe.data.annotated.columns[package.labels.values[0]] == "label 1"
+
+
+def test_asking_which_models_can_be_gone_on_from_loads_nothing_that_slicer_lacks() -> None:
+    code = (
+        "import sys\nfrom medseg.models import ModelLibrary\nfrom medseg.training.tunable import tunable\n"
+        "print(len(tunable(ModelLibrary().packages())))\n"
+        "print(sorted({'torch', 'pydantic', 'yaml', 'SimpleITK', 'monai', 'scipy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    count, loaded = done.stdout.splitlines()
+    assert int(count) >= 2
+    assert loaded == "[]"

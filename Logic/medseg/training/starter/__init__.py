@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from medseg.errors import RecipeError
-from medseg.labels import write_labels
 from medseg.progress import NO_PROGRESS, Progress
-from medseg.training.pairs import find_pairs
-from medseg.training.recipe import DataSection, read_recipe
-from medseg.training.starter.files import new_files, package_name, write_text
+from medseg.training.starter.files import new_files, package_name, write_files
 from medseg.training.starter.fine_tune import write_fine_tune
 from medseg.training.starter.labels import table_of
-from medseg.training.starter.patterns import guess_files
 from medseg.training.starter.plan import plan_for
-from medseg.training.starter.survey import survey
+from medseg.training.starter.survey import study
 from medseg.training.starter.text import notes_on, recipe_text
-
-if TYPE_CHECKING:
-    from medseg.training.starter.plan import Plan
 
 MODALITIES = ("", "CT", "MR")
 
@@ -42,22 +34,15 @@ def write_starter(
     labels_path = new_files(path)
     if modality.upper() not in MODALITIES:
         raise RecipeError(f"There is no modality '{modality}'.", advice="Give CT or MR, or leave it out.")
-    files = guess_files(data)
-    section = DataSection(image=files.images or None, label=files.label)
-    pairs = find_pairs(data, section)
-    cases = survey(pairs, progress)
-    plan: Plan = plan_for(cases, modality.upper())
-    table, names_found = table_of(data if data.is_dir() else data.parent, plan.values)
+    studied = study(data, progress)
+    plan = plan_for(studied.cases, modality.upper())
+    table, names_found = table_of(studied.folder, plan.values)
     text = recipe_text(
         plan,
-        files,
+        studied,
         name=package_name(name or (data.stem if data.is_file() else data.resolve().name)),
         labels_file=labels_path.name,
         labels=table,
-        has_split=any(pair.split for pair in pairs),
-        cases=len(pairs),
     )
-    write_labels(table, labels_path)
-    write_text(text, path)
-    read_recipe(path)
-    return notes_on(plan, cases, table, labels_path, names_found=names_found)
+    write_files(text, path, table, labels_path)
+    return notes_on(plan, studied.cases, table, labels_path, names_found=names_found)

@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING
 
 from medseg.errors import WriteError
 from medseg.files import atomic_path
+from medseg.labels import write_labels
+from medseg.training.recipe import read_recipe
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from medseg.labels import LabelTable
 
 
 def new_files(path: Path) -> Path:
@@ -28,10 +32,18 @@ def new_files(path: Path) -> Path:
     return labels_path
 
 
-def write_text(text: str, path: Path) -> None:
-    """Write a recipe, whole or not at all."""
+def write_files(text: str, path: Path, labels: LabelTable, labels_path: Path) -> None:
+    """Write a recipe and its label table, each whole or not at all, and read the recipe as a training will.
+
+    Raises
+    ------
+    RecipeError
+        When it is none.
+    """
+    write_labels(labels, labels_path)
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+    read_recipe(path)
 
 
 def package_name(text: str) -> str:

@@ -8,36 +8,42 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from medseg.errors import ModelError, RecipeError
-from medseg.labels import write_labels
+from medseg.labels import read_labels
 from medseg.models import ModelLibrary, Normalize, ScalePercentiles, ScaleRange
 from medseg.training.collecting import CASES, IMAGE, LABELS, OTHERS, column_of, same_label
-from medseg.training.pairs import find_pairs
-from medseg.training.recipe import DataSection, read_recipe
-from medseg.training.starter.files import new_files, package_name, write_text
+from medseg.training.starter.files import new_files, package_name, write_files
 from medseg.training.starter.labels import table_of
-from medseg.training.starter.patterns import guess_files
-from medseg.training.starter.plan import WINDOW_VOXELS
-from medseg.training.starter.survey import survey
+from medseg.training.starter.pieces import (
+    EVALUATION,
+    FLIPS,
+    MOST_FOLDS,
+    MOST_NAMED,
+    data_section,
+    head,
+    if_not_drawn,
+    listed,
+)
+from medseg.training.starter.plan import batch_size_for
+from medseg.training.starter.survey import study
+from medseg.training.tunable import obstacle
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
     from pathlib import Path
 
     from medseg.labels import Label
     from medseg.models import ModelPackage
     from medseg.progress import Progress
-    from medseg.training.starter.patterns import Files
+    from medseg.training.starter.survey import Study
 
 EPOCHS, STEPS = 20, 20
 LEARNING_RATE = 2e-4
-_MOST_FOLDS, _FEWEST_TO_MEASURE = 5, 3
+_FEWEST_TO_MEASURE = 3
 _MOST_NAME = 48
-_MOST_NAMED = 8
 _KINDS = {ScaleRange: "scale_range", ScalePercentiles: "scale_percentiles", Normalize: "normalize"}
 
 
@@ -65,31 +71,26 @@ def write_fine_tune(path: Path, data: Path, model: str, *, name: str, progress: 
     labels_path = new_files(path)
     package = ModelLibrary().find(model, "segment")
     _check_model(package)
-    files = guess_files(data)
-    pairs = find_pairs(data, DataSection(image=files.images or None, label=files.label))
-    cases = survey(pairs, progress)
-    if cases[0].channels != len(package.inputs):
+    studied = study(data, progress)
+    channels = studied.cases[0].channels
+    if channels != len(package.inputs):
         raise RecipeError(
-            f"The model '{package.name}' takes {len(package.inputs)} images and the data have {cases[0].channels}.",
+            f"The model '{package.name}' takes {len(package.inputs)} images and the data have {channels}.",
             advice="Give data with the images that the model takes, in its order.",
         )
-    fit = fit_of(package, data, files, sorted({value for case in cases for value in case.voxels}))
+    fit = fit_of(package, studied)
     text = _text(
         package,
-        files,
+        studied,
         fit,
         name=package_name(name) if name else f"{package.name[:_MOST_NAME].rstrip('-')}-tuned",
         labels_file=labels_path.name,
-        cases=len(pairs),
-        has_split=any(pair.split for pair in pairs),
     )
-    write_labels(package.labels, labels_path)
-    write_text(text, path)
-    read_recipe(path)
-    return _notes(package, fit, len(pairs))
+    write_files(text, path, package.labels, labels_path)
+    return _notes(package, fit, len(studied.cases))
 
 
-def fit_of(package: ModelPackage, data: Path, files: Files, values: Sequence[int]) -> Fit:
+def fit_of(package: ModelPackage, studied: Study) -> Fit:
     """Return which labels of the model the labels of the data are.
 
     Raises
@@ -97,10 +98,13 @@ def fit_of(package: ModelPackage, data: Path, files: Files, values: Sequence[int
     RecipeError
         When the model does not have one of them.
     """
-    folder = data if data.is_dir() else data.parent
-    collected = files.images == (IMAGE,) and (data / CASES).is_file()
-    drawn: Sequence[Label]
-    drawn, named = _labels_of(folder) if collected else table_of(folder, {value: value for value in values})
+    folder, values = studied.folder, studied.values
+    collected = studied.files.images == (IMAGE,) and (folder / CASES).is_file()
+    drawn: Iterable[Label]
+    if collected:
+        drawn, named = read_labels(folder / LABELS), True
+    else:
+        drawn, named = table_of(folder, {value: value for value in values})
     model = list(package.labels)
     if not named:
         unknown = sorted(set(values) - set(package.labels.values))
@@ -122,9 +126,9 @@ def fit_of(package: ModelPackage, data: Path, files: Files, values: Sequence[int
     # What was never drawn with a voxel does no harm; it says where a structure is not.
     foreign = [label.name for label in strange if label.value in values]
     if foreign:
-        known = ", ".join(package.labels.names[:_MOST_NAMED]) + (" and others" if len(model) > _MOST_NAMED else "")
         raise RecipeError(
-            f"The model '{package.name}' does not have the labels {', '.join(foreign)} of the data; it has {known}.",
+            f"The model '{package.name}' does not have the labels {', '.join(foreign)} of the data; it has "
+            f"{listed(package.labels.names)}.",
             advice="Rename them as the model has them, take them out, or train a new model without --from.",
         )
     columns = {}
@@ -136,21 +140,11 @@ def fit_of(package: ModelPackage, data: Path, files: Files, values: Sequence[int
     return Fit(found, columns, named=True)
 
 
-def _labels_of(folder: Path) -> tuple[Sequence[Label], bool]:
-    from medseg.labels import read_labels
-
-    return read_labels(folder / LABELS), True
-
-
 def _check_model(package: ModelPackage) -> None:
     problems = package.problems()
     if problems:
         raise ModelError(f"The model '{package.name}' cannot be used: {problems[0]}")
-    reason = ""
-    if package.instances is not None:
-        reason = "tells instances apart, which corrected cases do not number"
-    elif package.output_channels != package.labels.values[-1] + 1:
-        reason = "was not made by MedSeg: its network does not give a score for each label and the background"
+    reason = obstacle(package)
     if reason:
         raise RecipeError(
             f"The model '{package.name}' {reason}.", advice="Choose another model, or train one of your own."
@@ -163,12 +157,9 @@ def _notes(package: ModelPackage, fit: Fit, cases: int) -> list[str]:
         notes.append("The data do not name their labels, so their values were taken for those of the model.")
     absent = [label.name for label in package.labels if label.value not in fit.values.values()]
     if absent and fit.columns:
-        notes.append(f"Nobody has drawn {', '.join(absent[:_MOST_NAMED])}: what the model knows of it is kept loosely.")
+        notes.append(f"Nobody has drawn {', '.join(absent[:MOST_NAMED])}: what the model knows of it is kept loosely.")
     elif absent:
-        notes.append(
-            f"The data lack {', '.join(absent[:_MOST_NAMED])}, which the model will forget. If it was not drawn (and "
-            "is not absent), set data.annotated to present and loss.kind to missing_label_dice."
-        )
+        notes.append(f"The data lack {', '.join(absent[:MOST_NAMED])}, which the model will forget. " + if_not_drawn())
     if cases < _FEWEST_TO_MEASURE:
         notes.append("With so few cases none is kept aside, so nothing says whether the new model is better.")
     else:
@@ -176,27 +167,18 @@ def _notes(package: ModelPackage, fit: Fit, cases: int) -> list[str]:
     return notes
 
 
-def _text(
-    package: ModelPackage, files: Files, fit: Fit, *, name: str, labels_file: str, cases: int, has_split: bool
-) -> str:
+def _text(package: ModelPackage, studied: Study, fit: Fit, *, name: str, labels_file: str) -> str:
+    what = f"{name}: it goes on from {package.name} {package.version} with a few cases"
+    about_labels = "those of the model; the last layer of its network has one channel for each"
     parts = [
-        _head(package, name, labels_file),
-        _about(package, name, cases),
-        _data(files, fit, cases=cases, has_split=has_split),
+        head(what, "medseg train --new --from", labels_file, about_labels)
+        + f"start_from: {json.dumps(str(package.folder), ensure_ascii=False)}\n",
+        _about(package, name, len(studied.cases)),
+        _data(studied, fit),
         _model(package),
         _schedule(package, fit),
     ]
     return "\n".join(parts)
-
-
-def _head(package: ModelPackage, name: str, labels_file: str) -> str:
-    return f"""\
-# A recipe for {name}: it goes on from {package.name} {package.version} with a few cases.
-# Written by `medseg train --new --from`; change what you know better. docs/training.md explains every key.
-seed: 0
-labels: {json.dumps(labels_file)}  # those of the model; the last layer of its network has one channel for each
-start_from: {json.dumps(str(package.folder), ensure_ascii=False)}
-"""
 
 
 def _about(package: ModelPackage, name: str, cases: int) -> str:
@@ -226,23 +208,15 @@ def _about(package: ModelPackage, name: str, cases: int) -> str:
     return _section("package", content)
 
 
-def _data(files: Files, fit: Fit, *, cases: int, has_split: bool) -> str:
-    lines = ["data:"]
-    if files.images:
-        image = files.images[0] if len(files.images) == 1 else list(files.images)
-        lines += [f"  image: {json.dumps(image)}", f"  label: {json.dumps(files.label)}"]
-    if has_split:
-        lines.append("  # The table says which cases are kept aside.")
-    else:
-        folds = min(_MOST_FOLDS, cases) if cases >= _FEWEST_TO_MEASURE else 1
-        lines.append(f"  folds: {folds}  # one part of so many is kept aside and never trained on; 1: none")
-    if any(value != becomes for value, becomes in fit.values.items()):
-        lines.append("  values:  # value in the label files: value of the model")
-        lines += [f"    {value}: {becomes}" for value, becomes in fit.values.items()]
-    if fit.columns:
-        lines += ["  annotated:  # what was drawn in which case", f"    table: {json.dumps(CASES)}", "    columns:"]
-        lines += [f"      {value}: {json.dumps(column)}" for value, column in fit.columns.items()]
-    return "\n".join(lines) + "\n"
+def _data(studied: Study, fit: Fit) -> str:
+    count = len(studied.cases)
+    folds = min(MOST_FOLDS, count) if count >= _FEWEST_TO_MEASURE else 1
+    text = data_section(studied, fit.values, folds=folds, of="the model")
+    if not fit.columns:
+        return text
+    lines = ["  annotated:  # what was drawn in which case", f"    table: {json.dumps(CASES)}", "    columns:"]
+    lines += [f"      {value}: {json.dumps(column)}" for value, column in fit.columns.items()]
+    return text + "\n".join(lines) + "\n"
 
 
 def _model(package: ModelPackage) -> str:
@@ -278,9 +252,8 @@ def _schedule(package: ModelPackage, fit: Fit) -> str:
         loss += "  cross_entropy_weight: 1.0"
     else:
         loss = "  kind: dice_ce"
-    batch = min(max(WINDOW_VOXELS // (2 * math.prod(package.window.size_ijk)), 1), 4)
     return f"""\
-augmentation:  # strong, since there are few cases; flip_axes only where left and right may change places
+augmentation:  # strong, since there are few cases; {FLIPS}
   affine_probability: 0.9
   rotation_degrees: [15, 15, 20]
   scale: 0.2
@@ -292,15 +265,13 @@ loss:
 optimisation:  # few and small steps: the model is to learn from the cases, not to forget the others
   epochs: {EPOCHS}
   steps_per_epoch: {STEPS}
-  batch_size: {batch}
+  batch_size: {batch_size_for(package.window.size_ijk)}
   learning_rate: {LEARNING_RATE:.1e}
   warmup_steps: 20
   average_decay: 0.98
   foreground_patches: 0.7
   validate_every: 5
-evaluation:
-  tolerance_mm: 2.0  # of the surface Dice
-"""
+{EVALUATION}"""
 
 
 def _gives_probabilities(package: ModelPackage) -> bool:

@@ -101,7 +101,7 @@ def plan_for(cases: Sequence[SurveyedCase], modality: str = "") -> Plan:
         spacing=_three(spacing.tolist()),
         size=_three(size.tolist()),
         window=window,
-        batch_size=int(np.clip(WINDOW_VOXELS // (2 * math.prod(window)), 1, 4)),
+        batch_size=batch_size_for(window),
         strides=strides,
         kernels=_kernels(strides, spacing),
         intensity=_hounsfield(cases) if chosen == "CT" else None,
@@ -109,6 +109,11 @@ def plan_for(cases: Sequence[SurveyedCase], modality: str = "") -> Plan:
         fewest_slices=min(8, *(min(case.geometry.size) for case in cases)),
         coarsened=excess > 1.0,
     )
+
+
+def batch_size_for(window: Sequence[int]) -> int:
+    """Return how many windows of some voxels (I, J, K) a step takes at once."""
+    return min(max(WINDOW_VOXELS // (2 * math.prod(window)), 1), 4)
 
 
 def _largest_window(size: np.ndarray, spacing: np.ndarray) -> np.ndarray:

@@ -10,12 +10,17 @@ import numpy as np
 from medseg.errors import InputError, RecipeError
 from medseg.progress import NO_PROGRESS, Progress
 from medseg.training.checks import described
+from medseg.training.pairs import find_pairs
+from medseg.training.recipe import DataSection
+from medseg.training.starter.patterns import guess_files
 from medseg.volumes import read_labelmap, read_volume
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from medseg.training.pairs import Pair
+    from medseg.training.starter.patterns import Files
     from medseg.volumes import Geometry
 
 _SAMPLE = 20_000
@@ -46,6 +51,47 @@ class SurveyedCase:
     lowest: float
     inside: np.ndarray
     voxels: dict[int, int]
+
+
+@dataclass(frozen=True)
+class Study:
+    """A data set.
+
+    Attributes
+    ----------
+    folder
+        Of the data, or of the table that lists them.
+    files
+        How its files are named.
+    cases
+        What they are like.
+    has_split
+        A table says which of them are kept aside.
+    """
+
+    folder: Path
+    files: Files
+    cases: list[SurveyedCase]
+    has_split: bool
+
+    @property
+    def values(self) -> list[int]:
+        """The values of the label files, rising."""
+        return sorted({value for case in self.cases for value in case.voxels})
+
+
+def study(data: Path, progress: Progress = NO_PROGRESS) -> Study:
+    """Find the cases of a folder or of a table, and read every one.
+
+    Raises
+    ------
+    RecipeError
+        When there are none, or as :func:`survey` says.
+    """
+    files = guess_files(data)
+    pairs = find_pairs(data, DataSection(image=files.images or None, label=files.label))
+    cases = survey(pairs, progress)
+    return Study(data if data.is_dir() else data.parent, files, cases, any(pair.split for pair in pairs))
 
 
 def survey(pairs: Sequence[Pair], progress: Progress = NO_PROGRESS) -> list[SurveyedCase]:

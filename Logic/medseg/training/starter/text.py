@@ -5,26 +5,29 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from medseg.training.starter.pieces import EVALUATION, FLIPS, MOST_FOLDS, data_section, head, if_not_drawn, listed
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from medseg.labels import LabelTable
-    from medseg.training.starter.patterns import Files
     from medseg.training.starter.plan import Plan
-    from medseg.training.starter.survey import SurveyedCase
-
-_MOST_FOLDS = 5
+    from medseg.training.starter.survey import Study, SurveyedCase
 
 
-def recipe_text(
-    plan: Plan, files: Files, *, name: str, labels_file: str, labels: LabelTable, has_split: bool, cases: int
-) -> str:
+def recipe_text(plan: Plan, studied: Study, *, name: str, labels_file: str, labels: LabelTable) -> str:
     """Return the recipe in YAML."""
     parts = [
-        _head(name, labels_file),
+        head(
+            f"{name}, made to fit the data",
+            "medseg train --new",
+            labels_file,
+            "names, colours and terminology codes; name the labels there",
+        ),
         _package(plan, name, labels),
-        _data(plan, files, has_split=has_split, cases=cases),
+        data_section(studied, plan.values, folds=min(MOST_FOLDS, len(studied.cases)), of="the label table")
+        + "  annotated: all  # present: a label that a case does not hold was not drawn there\n",
         _network(plan, labels),
         _preprocessing(plan),
         _rest(plan),
@@ -50,26 +53,16 @@ def notes_on(
             absent.append(f"{labels.by_value(becomes).name} in {len(cases) - count}")
     if absent:
         notes.append(
-            f"Not every case has every label: {', '.join(absent)} of {len(cases)} cases lack it. If it was not drawn "
-            "there (and is not absent), set data.annotated to present and loss.kind to missing_label_dice."
+            f"Not every case has every label: {', '.join(absent)} of {len(cases)} cases lack it. "
+            + if_not_drawn("there")
         )
     notes.append("Say in the recipe what the data are and under which licence the model may be used (package).")
     return notes
 
 
-def _head(name: str, labels_file: str) -> str:
-    return f"""\
-# A recipe for {name}, written by `medseg train --new` from the data; change what you know better.
-# docs/training.md explains every key.
-seed: 0
-labels: {json.dumps(labels_file)}  # names, colours and terminology codes; name the labels there
-"""
-
-
 def _package(plan: Plan, name: str, labels: LabelTable) -> str:
     title = " ".join(word.upper() if word in ("ct", "mr") else word for word in name.split("-"))
     title = title[:1].upper() + title[1:]
-    names = ", ".join(labels.names[:8]) + (" and others" if len(labels) > 8 else "")
     inputs = ""
     if plan.channels > 1:
         lines = [f"    - {{name: Image {number + 1}, modality: {plan.modality}}}\n" for number in range(plan.channels)]
@@ -79,7 +72,7 @@ package:
   name: {name}
   version: 0.1.0
   title: {json.dumps(title)}
-  description: {json.dumps(f"{names} in {plan.modality}.", ensure_ascii=False)}
+  description: {json.dumps(f"{listed(labels.names)} in {plan.modality}.", ensure_ascii=False)}
   anatomy: []  # words under which the model is found
   modality: {plan.modality}
 {inputs}  minimum_slices: {plan.fewest_slices}
@@ -92,24 +85,6 @@ package:
   largest_component: false  # true: keep the largest piece of each label only
   fill_holes: false
 """
-
-
-def _data(plan: Plan, files: Files, *, has_split: bool, cases: int) -> str:
-    lines = ["data:"]
-    if files.images:
-        image = files.images[0] if len(files.images) == 1 else list(files.images)
-        lines += [f"  image: {json.dumps(image)}", f"  label: {json.dumps(files.label)}"]
-    if has_split:
-        lines.append("  # The table says which cases are kept aside.")
-    else:
-        folds = min(_MOST_FOLDS, cases)
-        lines.append(f"  folds: {folds}  # every {_ordinal(folds)} case is kept aside and never trained on")
-        lines.append("  fold: 0")
-    if plan.renumbered:
-        lines.append("  values:  # value in the label files: value in the label table")
-        lines += [f"    {value}: {becomes}" for value, becomes in plan.values.items()]
-    lines.append("  annotated: all  # present: a label that a case does not hold was not drawn there")
-    return "\n".join(lines) + "\n"
 
 
 def _network(plan: Plan, labels: LabelTable) -> str:
@@ -158,11 +133,11 @@ preprocessing:
 
 def _rest(plan: Plan) -> str:
     if plan.intensity is None:
-        augmentation = "augmentation: {}  # the defaults; flip_axes only where left and right may change places\n"
+        augmentation = f"augmentation: {{}}  # the defaults; {FLIPS}\n"
     else:
         # Intensities of CT mean something: they are shaken little.
-        augmentation = """\
-augmentation:  # flip_axes only where left and right may change places
+        augmentation = f"""\
+augmentation:  # {FLIPS}
   noise_std: 0.06
   gamma_probability: 0
   bias_probability: 0
@@ -179,14 +154,8 @@ optimisation:
   learning_rate: 1.0e-3
   foreground_patches: 0.6
   validate_every: 5
-evaluation:
-  tolerance_mm: 2.0  # of the surface Dice
-"""
+{EVALUATION}"""
 
 
 def _lists(levels: Sequence[tuple[int, int, int]]) -> str:
     return json.dumps([level[0] if len(set(level)) == 1 else list(level) for level in levels])
-
-
-def _ordinal(number: int) -> str:
-    return {1: "", 2: "second", 3: "third", 4: "fourth", 5: "fifth"}.get(number, f"{number}th")
