@@ -244,6 +244,9 @@ def predicted(
     body = ndimage.binary_fill_holes((data != 0).any(axis=0))
     box = tuple(slice(int(np.where(body)[axis].min()), int(np.where(body)[axis].max()) + 1) for axis in range(3))
     data, body = data[(slice(None), *box)], body[box]
+    if previous is not None:
+        # nnU-Net marks as outside what is outside of the body and has no label.
+        body = body | (previous.transpose(order)[box] != 0)
     target = list(plan["spacing"])
     target = [steps[0], *target] if len(target) == 2 else target
     shape = [round(a / b * n) for a, b, n in zip(steps, target, body.shape, strict=True)]

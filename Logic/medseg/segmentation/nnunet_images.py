@@ -90,6 +90,13 @@ class NnunetPreparer:
         box = _turned(box_within(whole, shown))
         needs_body = preparation.needs_body or first_stage is not None
         body = _filled(self._body(volumes)[box]) if needs_body else None
+        labels: np.ndarray | None = None
+        if first_stage is not None:
+            assert body is not None
+            labels = self._array(first_stage)[box].astype(np.int32)
+            # What the first stage has found counts as body, in and outside of it.
+            body |= labels != 0
+            labels[~body] = _OUTSIDE
         values = preparation.first_stage_values
         tensor = torch.empty((len(volumes) + len(values), *size))
         settings, target = preparation.images, self._spacing(shown)
@@ -104,11 +111,7 @@ class NnunetPreparer:
                     array, size, settings.order, separate_axis=axis, order_separate=settings.order_z, progress=progress
                 )
             )
-        if values:
-            assert first_stage is not None
-            assert body is not None
-            labels = self._array(first_stage)[box].astype(np.int32)
-            labels[(labels == 0) & ~body] = _OUTSIDE
+        if labels is not None:
             axis = preparation.labels.separate_axis(shown.spacing, target)
             labels = resize_labels(labels, size, preparation.labels, axis, progress)
             for number, value in enumerate(values):
