@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 from slicer.i18n import tr as _
 
 from medseg.errors import Cancelled
-from medseg.progress import Progress
 from MedSegLib.background import BackgroundTask, Poller
 from MedSegLib.modelCard import durationText
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from medseg.progress import Progress
     from MedSegLib.jobSection import StatusLine
 
 LEAST_SECONDS, LEAST_FRACTION = 2.0, 0.02
@@ -46,6 +46,8 @@ class LibraryTask:
 
     def start(self, function: Callable[[Progress], Any], onDone: Callable[[Any, Exception | None], None]) -> None:
         """Run ``function``; its value or error arrives on the main thread. ``onDone`` is not told of a cancellation."""
+        from medseg.progress import Progress
+
         self._isCancelled = threading.Event()
         self._isRunning = True
         self._fraction, self._text = 0.0, ""

@@ -115,7 +115,7 @@ def test_a_second_click_nearby_keeps_the_window_and_its_answers(a_volume: Volume
     second = work.add(point(16, 36, 30))
     assert network.passes == 3
     assert second == first
-    third = work.add(point(2, 2, 2))
+    third = work.add(point(2, 2, 2, positive=False))
     assert third != first
     assert work.mask[14, 30, 30]
     assert work.mask[16, 36, 30]

@@ -58,10 +58,11 @@ def test_every_way_to_run_a_package_gives_a_row_for_both_starts(a_case: Case, a_
 
 
 def test_what_is_left_out_is_left_out(blocks: Scan, a_package: ModelPackage):
-    whole, no_loop, no_memory = (one.make_tool(blocks[0]) for one in contestants(list(NETWORKS), [a_package], "cpu"))
-    assert (whole._self_loop, no_loop._self_loop, no_memory._self_loop) == (True, False, True)
-    assert [tool._network.memory is None for tool in (whole, no_loop, no_memory)] == [False, False, True]
-    assert whole._size == (32, 32, 32)
+    tools = (one.make_tool(blocks[0]) for one in contestants(list(NETWORKS), [a_package], "cpu"))
+    whole, no_loop, no_memory = (tool._network for tool in tools)
+    assert (whole.self_loop, no_loop.self_loop, no_memory.self_loop) == (True, False, True)
+    assert [seen.network.memory is None for seen in (whole, no_loop, no_memory)] == [False, False, True]
+    assert whole.size == (32, 32, 32)
 
 
 def test_further_packages_are_run_as_they_are_and_told_apart(a_package: ModelPackage, tmp_path: Path):
