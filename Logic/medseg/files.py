@@ -69,6 +69,29 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             folder.rmdir()
 
 
+def try_lock(descriptor: int) -> bool:
+    """Try to have an open file for this process alone; return whether it has it now, or may go on without.
+
+    The system lets go of it when the file is closed or the process ends. A network folder that knows no locks lets
+    everybody go on, so what is written there must bear that.
+    """
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
+        else:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
 def remove_file(path: Path) -> None:
     """Remove a file, if it is there; raise ``WriteError`` when that fails."""
     try:

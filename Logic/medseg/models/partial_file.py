@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from typing import TYPE_CHECKING, Any
 
 from medseg.errors import WriteError
-from medseg.files import remove_file, write_error
+from medseg.files import remove_file, try_lock, write_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,28 +98,10 @@ def locked(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise write_error(folder, error) from error
     with stream:
-        if not _try_lock(stream.fileno()):
+        # Where a network folder knows no locks, two downloads at once are found out by the checksum.
+        if not try_lock(stream.fileno()):
             raise WriteError("This file is being downloaded already.", advice="Wait until it is there, or cancel it.")
         yield
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        if os.name == "nt":
-            import msvcrt
-
-            os.lseek(descriptor, 0, os.SEEK_SET)
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
-        else:
-            import fcntl
-
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        return False
-    except OSError:
-        # A network folder that knows no locks; two downloads at once would be found out by the checksum.
-        return True
-    return True
 
 
 def _read(path: Path) -> dict[str, Any]:

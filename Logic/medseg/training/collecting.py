@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medseg.errors import InputError, WriteError
-from medseg.files import write_error
+from medseg.files import try_lock, write_error
 from medseg.labels import Label, LabelTable, read_labels, write_labels
 from medseg.labels.codes import TISSUE
 from medseg.labels.table import LARGEST_VALUE
@@ -320,7 +320,8 @@ def _locked(folder: Path) -> Iterator[None]:
     """Keep other programs from adding to the folder meanwhile. The system lets go of it when this process ends."""
     with (folder / _LOCK).open("ab") as stream:
         deadline = time.monotonic() + LOCK_SECONDS
-        while not _try_lock(stream.fileno()):
+        # Where a network folder knows no locks, the number of a case is still taken only once, by a rename.
+        while not try_lock(stream.fileno()):
             if time.monotonic() > deadline:
                 raise WriteError(
                     f"Another program is adding a case to {folder} and does not end.",
@@ -328,22 +329,3 @@ def _locked(folder: Path) -> Iterator[None]:
                 )
             time.sleep(0.05)
         yield
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        if os.name == "nt":
-            import msvcrt
-
-            os.lseek(descriptor, 0, os.SEEK_SET)
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
-        else:
-            import fcntl
-
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        return False
-    except OSError:
-        # A network folder that knows no locks: the number of the case is still taken only once, by a rename.
-        return True
-    return True

@@ -12,7 +12,7 @@ from slicer.i18n import tr as _
 from medseg.errors import MedSegError
 from MedSegLib.jobSection import Services, StatusLine
 from MedSegLib.libraryTask import LibraryTask
-from MedSegLib.modelCard import MAXIMUM_STRUCTURES, memoryText
+from MedSegLib.modelCard import MAXIMUM_STRUCTURES, cardTable, memoryText
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -165,12 +165,7 @@ def entryHtml(entry: CatalogueEntry) -> str:
         (_("Source"), _link(entry.homepage, urlsplit(entry.homepage).netloc)),
         (_("Citation"), escape(entry.citation)),
     ]
-    cells = "".join(
-        f'<tr><td style="padding-right:8px;"><i>{escape(name)}</i></td><td>{value}</td></tr>'
-        for name, value in rows
-        if value
-    )
-    return f"<b>{escape(entry.title)}</b> {escape(entry.version)}<br>{escape(entry.description)}<table>{cells}</table>"
+    return f"<b>{escape(entry.title)}</b> {escape(entry.version)}<br>{escape(entry.description)}{cardTable(rows)}"
 
 
 def _link(address: str, text: str) -> str:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from slicer.i18n import tr as _
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from medseg.models import ModelPackage
     from medseg.segmentation.estimate import Estimate
     from medseg.volumes import Geometry
@@ -26,12 +28,17 @@ def cardHtml(package: ModelPackage) -> str:
         (_("Version"), f"{escape(package.version)} ({escape(package.name)})"),
         (_("Citation"), escape(package.citation)),
     ]
+    return f"<b>{escape(package.title)}</b><br>{escape(package.description)}{cardTable(rows)}"
+
+
+def cardTable(rows: Iterable[tuple[str, str]]) -> str:
+    """Return the table of a card: a name and HTML for each row; rows without a text are left out."""
     cells = "".join(
         f'<tr><td style="padding-right:8px;"><i>{escape(name)}</i></td><td>{value}</td></tr>'
         for name, value in rows
         if value
     )
-    return f"<b>{escape(package.title)}</b><br>{escape(package.description)}<table>{cells}</table>"
+    return f"<table>{cells}</table>"
 
 
 def brokenCardHtml(name: str, sentence: str) -> str:
